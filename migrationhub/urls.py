@@ -1,0 +1,8 @@
+"""All addresses."""
+
+from django.urls import include, path
+
+urlpatterns = [
+    path("accounts/", include("allauth.account.urls")),
+    path("", include("projects.urls")),
+]
