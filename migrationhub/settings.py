@@ -32,7 +32,7 @@ INSTALLED_APPS = [
     "migrationhub.audit",
     "servers",
     "projects",
-    "migrationhub.core",
+    "migrationhub",
 ]
 
 MIDDLEWARE = [

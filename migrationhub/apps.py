@@ -1,8 +1,7 @@
 from django.apps import AppConfig
 
 
-class CoreConfig(AppConfig):
+class MigrationhubConfig(AppConfig):
     """Holds the project's own management commands: up, controller, demo, lab."""
 
-    name = "migrationhub.core"
-    label = "core"
+    name = "migrationhub"
