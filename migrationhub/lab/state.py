@@ -34,7 +34,7 @@ class LabProblem(Problem):
 
 
 class Lab:
-    """One lab. Making the object changes nothing on the machine; the first use of `index` allots its number."""
+    """One lab. Making the object changes nothing; the first use of `index` allots its number."""
 
     def __init__(self, name: str | None = None, var: Path | None = None) -> None:
         self.name = name or os.environ.get("MIGRATIONHUB_LAB") or "default"
@@ -95,9 +95,7 @@ class Lab:
 
     def subnet(self, network: str, kind: str = "nspawn") -> ipaddress.IPv4Network:
         """The /24 of “hub”, “production” or “migration” for hosts of a kind (“nspawn” or “process”)."""
-        return ipaddress.IPv4Network(
-            (f"{FIRST_OCTET[kind]}.{100 + self.index}.{NETWORKS[network]}.0", 24), strict=True
-        )
+        return ipaddress.IPv4Network((f"{FIRST_OCTET[kind]}.{100 + self.index}.{NETWORKS[network]}.0", 24), strict=True)
 
     def address(self, network: str, host: int, kind: str = "nspawn", *, prefix: bool = False) -> str:
         """Address number `host` (1..254) of a network, with "/24" if asked."""
@@ -105,6 +103,13 @@ class Lab:
         if not 0 < host < 255:
             raise LabProblem(f"{host} is no host number in {subnet}.", "Use 1 to 254.", code="lab.address")
         return f"{subnet[host]}/{subnet.prefixlen}" if prefix else str(subnet[host])
+
+    def resolver(self, network: str, kind: str = "nspawn") -> tuple[str, int]:
+        """Address and port of the name server of “production” or “migration”.
+
+        Process hosts share the machine, where port 53 of loopback may be taken and takes root.
+        """
+        return self.address(network, 2, kind), 53 if kind == "nspawn" else 5353
 
     # -- lock and end ---------------------------------------------------------------------------------------
 
@@ -142,7 +147,7 @@ class Lab:
             os.close(handle)
 
     def remove(self) -> None:
-        """Remove the lab's directory and give its number back: the last act of `down`, once its hosts are gone."""
+        """Remove the lab's directory and give its number back: the last act of `down`, after its hosts."""
         with _machine_lock():
             while (number := self._allotted()) is not None:
                 (_registry() / str(number)).unlink(missing_ok=True)

@@ -6,7 +6,8 @@ whole tree.
 Usage: churn.py DIRECTORY [SECONDS BETWEEN TWO CHANGES]
 """
 
-# ruff: noqa: PTH  names are bytes here, which pathlib does not take
+# Names are bytes here, which pathlib does not take.
+# ruff: noqa: PTH118, PTH123
 
 import contextlib
 import mmap
@@ -80,19 +81,13 @@ class Churn:
         """A regular, not too large file anywhere below the root. Names are read again every 20 seconds."""
         if not self.known or time.monotonic() - self.looked > 20:
             self.looked = time.monotonic()
-            self.known = [
-                os.path.join(base, name)
-                for base, _, names in os.walk(os.fsencode(self.root))
-                for name in names
-            ]
+            walk = os.walk(os.fsencode(self.root))
+            self.known = [os.path.join(base, name) for base, _, names in walk for name in names]
         for path in self.random.sample(self.known, min(50, len(self.known))):
             with contextlib.suppress(OSError):
                 status = os.lstat(path)
-                if (
-                    stat.S_ISREG(status.st_mode)
-                    and status.st_mode & stat.S_IWUSR
-                    and 0 < status.st_size < 1 << 20
-                ):
+                writable = stat.S_ISREG(status.st_mode) and status.st_mode & stat.S_IWUSR
+                if writable and 0 < status.st_size < 1 << 20:
                     return path
         raise FileNotFoundError("no file to edit")
 

@@ -6,7 +6,8 @@ set-uid file.
 The same arguments make the same tree. Usage: maketree.py DIRECTORY FILES [SEED]
 """
 
-# ruff: noqa: PTH  names are bytes here, which pathlib does not take
+# Names are bytes here, which pathlib does not take.
+# ruff: noqa: PTH101, PTH102, PTH103, PTH110, PTH118, PTH123, PTH211
 
 import contextlib
 import os

@@ -1,7 +1,8 @@
 """The service “orders” of the lab's shop: inserts rows with a gapless number until it is told to stop.
 
-Runs on the lab's hosts by itself, with psycopg or psycopg2. Environment: DATABASE_HOST, DATABASE_PORT, DATABASE_NAME,
-DATABASE_USER (libpq's own variables apply too), MACHINE_ID_FILE, ORDERS_INTERVAL (seconds between two rows).
+Runs on the lab's hosts by itself, with psycopg or psycopg2. Environment: DATABASE_HOST, DATABASE_PORT,
+DATABASE_NAME, DATABASE_USER (libpq's own variables apply too), MACHINE_ID_FILE, ORDERS_INTERVAL (seconds
+between two rows).
 """
 
 import os
@@ -9,6 +10,7 @@ import random
 import signal
 import sys
 import threading
+from pathlib import Path
 
 try:
     import psycopg as database
@@ -23,7 +25,7 @@ CREATE TABLE IF NOT EXISTS orders (
     amount numeric(10, 2) NOT NULL
 )
 """
-# The lock makes the number gapless even if a second writer is started by mistake; the rows then tell whose it was.
+# The lock keeps the number gapless even with a second writer by mistake; the rows then tell whose it was.
 INSERT = """
 INSERT INTO orders (number, written_by, amount)
 SELECT coalesce(max(number), 0) + 1, %s, %s FROM orders RETURNING number
@@ -41,8 +43,7 @@ def settings():
 
 
 def machine_id():
-    with open(os.environ.get("MACHINE_ID_FILE", "/etc/machine-id"), encoding="ascii") as file:
-        return file.read().strip()
+    return Path(os.environ.get("MACHINE_ID_FILE", "/etc/machine-id")).read_text(encoding="ascii").strip()
 
 
 def write(connection, writer):

@@ -1,8 +1,8 @@
 """The service “shop” of the lab: one page that shows the last order in the database.
 
-Runs on the lab's hosts by itself, with psycopg or psycopg2. Environment: SHOP_ADDRESS and SHOP_PORT (where to listen),
-DATABASE_HOST (a name or an address), DATABASE_PORT, DATABASE_NAME, DATABASE_USER, RESOLVER (“address:port”: where names
-are asked for on hosts that share the machine's resolver; empty: the system's).
+Runs on the lab's hosts by itself, with psycopg or psycopg2. Environment: SHOP_ADDRESS and SHOP_PORT (where to
+listen), DATABASE_HOST (a name or an address), DATABASE_PORT, DATABASE_NAME, DATABASE_USER, RESOLVER
+(“address:port”: where names are asked for on hosts that share the machine's resolver; empty: the system's).
 """
 
 import html
