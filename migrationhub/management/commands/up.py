@@ -1,0 +1,99 @@
+"""`manage.py up`: web, task workers and controller under one supervisor, for one machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandParser
+
+MANAGE = str(Path(settings.BASE_DIR) / "manage.py")
+# Workers finish the act in hand; acts are short, and a message that nobody finished is found again.
+STOP_LIMIT = 30
+
+
+class Child:
+    """One supervised program in a process group of its own; started again when it ends, ever more slowly."""
+
+    def __init__(self, name: str, argv: list[str]) -> None:
+        self.name = name
+        self.argv = argv
+        self.process: subprocess.Popen[bytes] | None = None
+        self.started = 0.0
+        self.delay = 0.5
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(self.argv, start_new_session=True)
+        self.started = time.monotonic()
+        pids = Path(settings.VAR_DIR) / "pids"
+        pids.mkdir(parents=True, exist_ok=True)
+        (pids / self.name).write_text(f"{self.process.pid}\n")
+
+    def ended(self) -> bool:
+        return self.process is not None and self.process.poll() is not None
+
+    def due(self) -> bool:
+        if time.monotonic() - self.started > 30:
+            self.delay = 0.5
+        return time.monotonic() - self.started > self.delay
+
+    def signal(self, number: int) -> None:
+        if self.process is not None:
+            try:
+                os.killpg(self.process.pid, number)
+            except ProcessLookupError:
+                pass
+
+
+class Command(BaseCommand):
+    help = "Run web (gunicorn), task workers (qcluster) and controller together; stop them cleanly on SIGTERM."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--bind", default="127.0.0.1:8000", help="address:port of the web pages")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        call_command("migrate", interactive=False, verbosity=0)
+        call_command("collectstatic", interactive=False, verbosity=0)
+        manage = [sys.executable, MANAGE]
+        web = [sys.executable, "-m", "gunicorn", "migrationhub.wsgi", "--bind", options["bind"]]
+        children = [
+            Child("web", [*web, "--worker-class", "gthread", "--workers", "2", "--threads", "4", "--timeout", "60"]),
+            Child("qcluster", [*manage, "qcluster"]),
+            Child("controller", [*manage, "controller"]),
+        ]
+        stopping: list[int] = []
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda got, _: stopping.append(got))
+        for child in children:
+            child.start()
+        self.stdout.write(f"migrationhub is at http://{options['bind']}")
+        while not stopping:
+            for child in children:
+                if child.ended() and child.due():
+                    child.delay = min(child.delay * 2, 30)
+                    child.signal(signal.SIGKILL)  # what a killed parent left behind of its group
+                    self.stderr.write(f"{child.name} ended; it is started again.")
+                    child.start()
+            time.sleep(0.2)
+        self.stop(children)
+
+    def stop(self, children: list[Child]) -> None:
+        for child in children:
+            # qcluster's sentinel stops its own workers: only the parent is told.
+            if child.process is not None and child.process.poll() is None:
+                child.process.terminate()
+        deadline = time.monotonic() + STOP_LIMIT
+        for child in children:
+            if child.process is not None:
+                try:
+                    child.process.wait(max(0.1, deadline - time.monotonic()))
+                except subprocess.TimeoutExpired:
+                    self.stderr.write(f"{child.name} did not stop in {STOP_LIMIT} s and is killed.")
+            child.signal(signal.SIGKILL)

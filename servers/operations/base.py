@@ -1,0 +1,76 @@
+"""What a run can do. One module per operation; each act is short, safe to repeat, and asked for before it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from servers.models import Run, Server
+from servers.progress import Memo, Progress, State
+from servers.remote.base import Connection, Endpoint
+
+
+@dataclass
+class Job:
+    """One look or one act of a run: its row, and connections that somebody else opens and closes."""
+
+    run: Run
+    connect: Callable[[Endpoint], Connection]
+    memo: Memo = field(default_factory=dict)
+    cancel: bool = False
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        return dict(self.run.parameters)
+
+    @property
+    def key(self) -> str:
+        """Names this try on the outside."""
+        return self.run.key
+
+    def server(self, name: str) -> Server:
+        """The server that the parameter names."""
+        return (
+            Server.objects.select_related("credential", "placement__platform__credential")
+            .prefetch_related("host_keys")
+            .get(pk=self.run.parameters[name])
+        )
+
+    def connection(self, name: str) -> Connection:
+        return self.connect(self.server(name).endpoint())
+
+
+class Operation:
+    """Base: one act and done. Override `observe` and `advance` where work goes on between acts."""
+
+    name: ClassVar[str]
+    # Seconds for which a passing fault (no answer, a 500) is tried again before the run fails.
+    patience: ClassVar[float] = 60
+
+    def observe(self, job: Job) -> Progress:
+        """Read only. Names the act that is due."""
+        return Progress(next_act=self.name)
+
+    def advance(self, job: Job) -> tuple[Memo, Progress]:
+        """Exactly the one act that is due."""
+        raise NotImplementedError
+
+    def confirm_cancel(self, job: Job) -> tuple[Memo, Progress]:
+        """A person asked to stop and no act is in hand. Movers override: they have something to end."""
+        return job.memo, Progress(state=State.CANCELLED, reason="Stopped before the next act.")
+
+    def gives_up(self, job: Job, seconds: float) -> bool:
+        """Whether to fail after `seconds` without contact. Work that goes on without us is never given up."""
+        return seconds > self.patience
+
+    def finish(self, run: Run, progress: Progress) -> None:
+        """Write what the run found, in the transaction that ends it."""
+
+
+def done(reason: str = "", **result: Any) -> Progress:
+    return Progress(state=State.SUCCEEDED, reason=reason, result=result)
+
+
+def failed(reason: str, code: str = "", **result: Any) -> Progress:
+    return Progress(state=State.FAILED, reason=reason, code=code, result=result)
