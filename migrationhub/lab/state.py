@@ -64,7 +64,7 @@ class Lab:
     @cached_property
     def index(self) -> int:
         """0..63, allotted once on this machine and kept until `remove`; the same after a reboot if free."""
-        with _machine_lock():
+        with machine_lock():
             kept = self.dir / "index"
             for number in _order(self._allotted(), _number(kept)):
                 if _allot(number, self):
@@ -123,7 +123,7 @@ class Lab:
         path = _registry() / f"{self.unique_name}.lock"
         deadline = time.monotonic() + timeout
         while True:
-            with _machine_lock():
+            with machine_lock():
                 handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -148,7 +148,7 @@ class Lab:
 
     def remove(self) -> None:
         """Remove the lab's directory and give its number back: the last act of `down`, after its hosts."""
-        with _machine_lock():
+        with machine_lock():
             while (number := self._allotted()) is not None:
                 (_registry() / str(number)).unlink(missing_ok=True)
             shutil.rmtree(self.dir, ignore_errors=True)
@@ -216,7 +216,8 @@ def _entry(path: Path) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _machine_lock() -> Iterator[None]:
+def machine_lock() -> Iterator[None]:
+    """Held while what all labs of this machine share (numbers, the account) is changed."""
     registry = _registry()
     while True:
         registry.mkdir(parents=True, exist_ok=True)
