@@ -39,7 +39,7 @@ EXCLUDED_PATHS: tuple[str, ...] = (
     "/var/lib/migrationhub",
 )
 
-_KEY_LINE = re.compile(r"(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(?:256|384|521)) ([A-Za-z0-9+/]+={0,2})(?:\s.*)?")
+_KEY_LINE = re.compile(r"(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(?:256|384|521)) ([A-Za-z0-9+/]+={0,2})(?:[ \t].*)?")
 _HOST_KEY_LINE = re.compile(rf"^{MARK}-host-key: ({_KEY_LINE.pattern})\s*$", re.MULTILINE)
 
 
