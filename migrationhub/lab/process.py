@@ -88,13 +88,15 @@ class ProcessBackend:
 
     def delete(self, name: str) -> None:
         with self._lock(name):
-            if self._known(name):
+            if self.root(name).exists() or self.keeper(name):
                 self._off(name, hard=True)
             self._remove(name)
 
     def down(self) -> None:
         """Delete every host of the lab, and the account unless another lab has hosts."""
-        for name in self.names():
+        # Also what has lost its note, as when somebody deleted the lab's directory by hand.
+        kept = {path.name for path in self.hosts.glob("[!.]*")} | {p.name for p in self.control.glob("*/")}
+        for name in sorted(kept):
             self.delete(name)
         shutil.rmtree(self.control, ignore_errors=True)
         shutil.rmtree(self.hosts, ignore_errors=True)
@@ -269,7 +271,8 @@ class ProcessBackend:
 
     def _inside(self, name: str) -> list[Process]:
         """The host's processes, without its keeper."""
-        found = set(Host.read(self.control / name).processes())
+        root = str(self.root(name))
+        found = set(process_table.with_environment("HOST_DIR", root, self.account.uid))
         if keeper := self.keeper(name):
             found.update(process_table.descendants(keeper.pid))
         return sorted(found)
