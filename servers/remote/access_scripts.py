@@ -149,7 +149,8 @@ systemctl daemon-reload
 systemctl reset-failed @UNIT@
 umount -l /run/sshd
 rm -rf @CONFIG@ /var/lib/migrationhub /run/migrationhub
-for file in /var/lib/cloud/instances/*/user-data.txt* /var/lib/cloud/instances/*/scripts/part-*; do
+for file in /var/lib/cloud/seed/*/user-data /var/lib/cloud/instances/*/user-data.txt* \
+  /var/lib/cloud/instances/*/scripts/part-*; do
   [ ! -f "$file" ] || ! grep -q "^# @MARK@:" "$file" || rm -f "$file"
 done
 '
