@@ -13,13 +13,13 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from migrationhub.lab import keeper
+from migrationhub.lab.daemon import launch, write_json
 from migrationhub.lab.hosts import ExecResult, HostSpec, Nic
 from migrationhub.lab.images import Images
 from migrationhub.lab.network import Network, mac_address, run
@@ -63,7 +63,7 @@ class NspawnBackend:
                 disk.make()
                 run(["cp", "-a", "--reflink=auto", f"{image}/.", str(building / "root")])
             personalise(building / "root", spec, self.network)
-            self._write(building / "host.json", asdict(spec) | {"disk": disk.kind})
+            write_json(building / "host.json", asdict(spec) | {"disk": disk.kind})
         except BaseException:
             disk.remove()
             shutil.rmtree(building)
@@ -105,10 +105,7 @@ class NspawnBackend:
         Disk(directory).mount()
         self._clear(name)
         self._write_keeper(name)
-        argv = [sys.executable, "-I", keeper.__file__, str(directory / "keeper.json")]
-        started = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-        if started.returncode not in (0, keeper.ALREADY):
-            self._failed(name, started.stderr)
+        launch(directory / "keeper.json")
         deadline = time.monotonic() + 30
         while self._init(name) is None:
             if self.power(name) != "on" or time.monotonic() > deadline:
@@ -196,7 +193,7 @@ class NspawnBackend:
             "cgroup": self._cgroup(name),
             "log": str(directory / "console.log"),
         }
-        self._write(directory / "keeper.json", settings)
+        write_json(directory / "keeper.json", settings)
 
     def _machine(self, name: str) -> str:
         return f"{self.lab.tag}-{name}"
@@ -209,7 +206,7 @@ class NspawnBackend:
     def attach(self, name: str, nics: tuple[Nic, ...]) -> None:
         directory = self._directory(name)
         kept = json.loads((directory / "host.json").read_text())
-        self._write(directory / "host.json", kept | {"nics": [asdict(nic) for nic in nics]})
+        write_json(directory / "host.json", kept | {"nics": [asdict(nic) for nic in nics]})
         if (directory / "keeper.json").exists():
             self._write_keeper(name)
 
@@ -312,13 +309,6 @@ class NspawnBackend:
         kept.pop("disk", None)
         spec = HostSpec(**kept)
         return replace(spec, nics=tuple(Nic(**nic) for nic in kept["nics"]))
-
-    @staticmethod
-    def _write(path: Path, content: Mapping[str, object]) -> None:
-        new = path.with_name(f".{path.name}.new")
-        new.touch(0o600)
-        new.write_text(json.dumps(content, indent=1))
-        new.replace(path)
 
 
 def _children(pid: int) -> list[int]:
