@@ -8,11 +8,9 @@ is added. Scripts open, show and close it, so that user data, execution requests
 from __future__ import annotations
 
 import base64
-import errno
 import gzip
 import re
 import shlex
-import socket
 import textwrap
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -21,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from migrationhub.lib.findings import Finding, Level, Problem
 from servers.remote import access_scripts as scripts
 from servers.remote.base import AuthenticationFailed, Connect, Connection, Endpoint, RemoteProblem
+from servers.remote.reach import Reach, from_hub
 
 MARK = "migrationhub-access"
 TRANSFER_MARK = "migrationhub-transfer"
@@ -137,18 +136,16 @@ def proven_removed(endpoint: Endpoint, connect: Connect | None = None, *, timeou
     if endpoint.manager == "supervisord":
         return _login_refused(endpoint, connect)
     where = f"{endpoint.address} port {endpoint.port}"
-    try:
-        socket.create_connection((endpoint.address, endpoint.port), timeout=timeout).close()
-    except ConnectionRefusedError:
+    attempt = from_hub(endpoint.address, endpoint.port, timeout=timeout)
+    if attempt.reach is Reach.REFUSED:
         return _ready(endpoint, f"{where} refuses connections: our access is gone.")
-    except OSError as error:
-        why = "no answer in time" if isinstance(error, TimeoutError) else _words(error)
-        return _open(
-            endpoint,
-            f"{where} could not be asked ({why}), which does not prove that the access is gone.",
-            "Look whether the machine is on and reachable from the hub, then try again.",
-        )
-    return _open(endpoint, f"{where} still accepts connections.", "Run the removal of the access again.")
+    if attempt.reach is Reach.OPEN:
+        return _open(endpoint, f"{where} still accepts connections.", "Run the removal of the access again.")
+    return _open(
+        endpoint,
+        f"{where} {attempt.words}, which does not prove that the access is gone.",
+        "Look whether the machine is on and reachable from the hub, then try again.",
+    )
 
 
 def authorize_transfer(connection: Connection, public_key: str, command: str | None = None) -> None:
@@ -247,9 +244,3 @@ def _ready(endpoint: Endpoint, text: str) -> Finding:
 
 def _open(endpoint: Endpoint, text: str, act: str) -> Finding:
     return Finding(Level.BLOCKING, "access.open", text, act, subject=endpoint.name)
-
-
-def _words(error: OSError) -> str:
-    return {errno.EHOSTUNREACH: "no route to it", errno.ENETUNREACH: "no route to its network"}.get(
-        error.errno or 0, error.strerror or type(error).__name__
-    )
