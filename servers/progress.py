@@ -45,9 +45,18 @@ class SyncFacts:
     discarded_count: int = 0
     config_changed: tuple[str, ...] = ()  # files below /etc that were sent (first 200)
     notes: tuple[str, ...] = ()
+    manifest: str = ""  # the mover's name of the lists that the next delta is compared with
 
     def as_dict(self) -> dict[str, Any]:
         return {**asdict(self), "as_of": self.as_of.isoformat()}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> SyncFacts:
+        """The facts that `as_dict` made, also after JSON turned tuples into lists."""
+        values = {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
+        values["as_of"] = datetime.fromisoformat(values["as_of"])
+        values["consistency"] = Consistency(values["consistency"])
+        return cls(**values)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,189 @@
+"""The files of a job directory: configuration, programs and the walk, for the source and for the target."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shlex
+from typing import Any
+
+from migrationhub.lib.findings import Problem
+from servers.movers.base import MoveJob
+from servers.movers.rsync import exclusions as ex
+from servers.movers.rsync.exitcodes import tolerated
+from servers.movers.rsync.layout import Layout, program, safe, scope_paths
+from servers.movers.rsync.walk import Mount, Walk, foreign_points, plan, shell_function
+from servers.remote.base import Endpoint
+
+Files = dict[str, bytes]
+
+
+def source_files(job: MoveJob, here: Layout, mounts: list[Mount], token: str) -> Files:
+    """Everything that the program on the source needs but its key. `mounts` of the source."""
+    out = _postgresql_patterns(job, ex.POSTGRESQL_OUT) if job.freeze.method == "postgresql" else []
+    walk = plan(scope_paths(job), mounts, [*_patterns(job), *ex.BASE_WRITTEN, *out])
+    lines = [
+        *_common(job, here, job.source),
+        _set("TOLERATED", tolerated(final=job.kind == "final")),
+        _set("BANDWIDTH", str(max(0, job.bandwidth))),
+        _set("PROOF", job.proof),
+        _set("FREEZE", job.freeze.method),
+        _set("SNAPSHOT_NAME", ex.SNAPSHOT_NAME),
+        # A leading “./” brings the attributes of the root itself along.
+        _set("PREFIX", "./" if job.scope == "system" else "/"),
+        *_freeze_settings(job),
+    ]
+    base = [path.lstrip("/") for path in ex.BASE_WRITTEN] if job.scope == "system" else []
+    return {
+        "try": token.encode(),
+        "config": "".join(lines).encode("utf-8", "surrogateescape"),
+        "walk.sh": (shell_function(walk) + _flush(walk, here) + _view(job, here, mounts)).encode(
+            "utf-8", "surrogateescape"
+        ),
+        "base-written": "".join(f"{path}\0" for path in base).encode(),
+        "ssh_config": _ssh_config(job.target, here).encode(),
+        "known_hosts": "".join(f"migrationhub-target {key}\n" for key in job.target.host_keys).encode(),
+        **{name: program(name).encode() for name in ("common.sh", "source.sh", "lists.sh", "freeze.sh")},
+    }
+
+
+def target_files(job: MoveJob, here: Layout, mounts: list[Mount], source_mounts: list[Mount], token: str) -> Files:
+    """Everything that the program on the target needs."""
+    skipped = [*_patterns(job), *ex.BASE_WRITTEN, *foreign_points(source_mounts)]
+    frozen = job.freeze.method == "postgresql"
+    before = plan(scope_paths(job), mounts, [*skipped, *(_postgresql_patterns(job, ("pg_wal/*",)) if frozen else [])])
+    after = plan(
+        scope_paths(job), mounts, [*skipped, *(_postgresql_patterns(job, ex.POSTGRESQL_OUT) if frozen else [])]
+    )
+    walks = shell_function(before, "walk_before") + shell_function(after, "walk_after") + _flush(after, here)
+    return {
+        "try": token.encode(),
+        "config": "".join(_common(job, here, job.target)).encode("utf-8", "surrogateescape"),
+        "walk.sh": walks.encode("utf-8", "surrogateescape"),
+        **{name: program(name).encode() for name in ("common.sh", "serve.sh")},
+    }
+
+
+def _common(job: MoveJob, here: Layout, endpoint: Endpoint) -> list[str]:
+    last = str(job.last_sync.get("manifest") or "")
+    same = int(job.last_sync.get("generation") or 0) == job.generation
+    full = ""
+    if not job.last_sync:
+        full = "the first sync"
+    elif not same:
+        full = "the target was changed from outside since the last sync"
+    elif not last:
+        full = "the last sync left no list"
+    return [
+        _set("ID", safe(job.work_key)),
+        _set("LAST", last),
+        _set("FULL", full),
+        _set("KIND", job.kind),
+        _set("ROOT", here.root),
+        _set("STATE", here.state),
+        _set("HOST", endpoint.name),
+    ]
+
+
+def _patterns(job: MoveJob) -> list[str]:
+    return [exclusion.pattern for exclusion in ex.exclusions(job.scope, job.exclusions)]
+
+
+def _set(name: str, value: str) -> str:
+    return f"{name}={shlex.quote(value)}\n"
+
+
+def _flush(walk: Walk, here: Layout) -> str:
+    starts = " ".join(shlex.quote(start) for start, _ in walk.starts)
+    return (
+        f"flush() {{\n  (cd {shlex.quote(here.root)} && sync -f {starts}) 2>/dev/null || sync\n}}\n"
+        f'missing() {{\n  for start in {starts}; do [ -e "$start" ] || echo "${{start#.}}"; done\n}}\n'
+    )
+
+
+def _postgresql_data(job: MoveJob) -> str:
+    """The data directory from the host's root, with a leading slash."""
+    data = "/" + str(job.freeze.options.get("data", "")).strip("/")
+    directory = job.source.directory.rstrip("/")
+    if job.source.manager == "supervisord" and data.startswith(directory + "/"):
+        data = data[len(directory) :]
+    if data == "/" or "//" in data or ".." in data.split("/"):
+        raise Problem(
+            "The freeze method “postgresql” needs the data directory.",
+            'Set "data" in the profile, for example /var/lib/postgresql/15/main.',
+            code="freeze.data",
+        )
+    return data
+
+
+def _postgresql_patterns(job: MoveJob, names: tuple[str, ...]) -> list[str]:
+    data = ex.literal(_postgresql_data(job))
+    return [f"{data}/{name}" for name in names]
+
+
+def _freeze_settings(job: MoveJob) -> list[str]:
+    options: dict[str, Any] = job.freeze.options
+    if job.freeze.method == "postgresql":
+        slot = "migrationhub_" + hashlib.sha256(job.work_key.encode()).hexdigest()[:16]
+        user = str(options.get("user") or ("" if job.source.manager == "supervisord" else "postgres"))
+        return [
+            _set("PG_DATA", _postgresql_data(job).lstrip("/")),
+            _set("PG_USER", user),
+            _set("PG_PORT", str(int(options.get("port") or 5432))),
+            _set("PG_HOST", str(options.get("host") or "")),
+            _set("PG_DATABASE", str(options.get("database") or "postgres")),
+            _set("PG_BIN", str(options.get("bin") or "/usr/bin")),
+            _set("PG_SLOT", slot),
+        ]
+    if job.freeze.method == "snapshot-btrfs":
+        return [_set("SUBVOLUME", _subvolume(job))]
+    return []
+
+
+def _subvolume(job: MoveJob) -> str:
+    return "/" + str(job.freeze.options.get("subvolume") or "/").strip("/")
+
+
+def _view(job: MoveJob, here: Layout, mounts: list[Mount]) -> str:
+    """A shell function that mounts the snapshot and all other local file systems below the job's `view`."""
+    if job.freeze.method != "snapshot-btrfs":
+        return ""
+    subvolume = _subvolume(job)
+    points = sorted({"/", subvolume, *(mount.point for mount in mounts if mount.local)})
+    lines = ["build_view() {"]
+    for point in points:
+        place = shlex.quote(f"{here.job}/view{'' if point == '/' else point}")
+        what = '"$SNAPSHOT"' if point == subvolume else shlex.quote(point)
+        lines.append(f"  mount --bind {what} {place} || return 1")
+    return "\n".join([*lines, "}"]) + "\n"
+
+
+def _ssh_config(target: Endpoint, here: Layout) -> str:
+    for value in (target.address, target.username):
+        if not re.fullmatch(r"[A-Za-z0-9._:%@+-]+", value):
+            raise Problem(
+                f"{target.name}: {value!r} is no address or user that ssh can be given.",
+                "Correct the target's address and user.",
+                code="rsync.target_address",
+            )
+    return f"""Host target
+  HostName {target.address}
+  Port {int(target.port)}
+  User {target.username}
+  IdentityFile {here.job}/key
+  IdentitiesOnly yes
+  HostKeyAlias migrationhub-target
+  UserKnownHostsFile {here.job}/known_hosts
+  GlobalKnownHostsFile /dev/null
+  StrictHostKeyChecking yes
+  CheckHostIP no
+  BatchMode yes
+  PreferredAuthentications publickey
+  ConnectTimeout 15
+  ServerAliveInterval 10
+  ServerAliveCountMax 4
+  Compression no
+  ControlMaster no
+  ControlPath none
+  LogLevel ERROR
+"""

@@ -1,0 +1,256 @@
+"""The rsync mover: the acts of one sync, one at a time, each safe to repeat."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from migrationhub.lib.findings import Finding, Problem
+from servers.movers.base import Capabilities, MoveJob
+from servers.movers.rsync import config, receive
+from servers.movers.rsync.job import RemoteJob
+from servers.movers.rsync.layout import Layout, layout
+from servers.movers.rsync.outcome import failure_words, sync_facts
+from servers.movers.rsync.preflight import preflight
+from servers.movers.rsync.state import Look
+from servers.progress import Memo, Progress, State, SyncFacts
+from servers.remote import access
+
+ACTS = ("prepare", "receive", "start", "finish")
+
+
+class RsyncMover:
+    """Implements `servers.movers.base.Mover` over OpenSSH and rsync; nothing is installed on the source."""
+
+    def capabilities(self, job: MoveJob) -> Capabilities:
+        return Capabilities(interrupts_target=True, deltas=True)
+
+    def preflight(self, job: MoveJob) -> list[Finding]:
+        return preflight(job)
+
+    def observe(self, job: MoveJob, memo: Memo) -> Progress:
+        """Read only: what the job directory on the source says, and the act that is due."""
+        look = None
+        if "outcome" not in memo and "start" in memo.get("done", []):
+            look = self._source(job).look()
+        return self._progress(job, memo, look)
+
+    def advance(self, job: MoveJob, memo: Memo) -> tuple[Memo, Progress]:
+        """Exactly the act that is due; nothing when none is."""
+        progress = self.observe(job, memo)
+        if progress.next_act is None:
+            return memo, progress
+        act: Callable[[MoveJob, Memo], Memo] = getattr(self, f"_{progress.next_act}")
+        try:
+            memo = act(job, dict(memo))
+        except Problem as problem:
+            # What may pass by itself is tried again; at the end there is nothing left to clean up after.
+            if not problem.lasting or progress.next_act in ("finish", "cancel"):
+                raise
+            failure = {"reason": str(problem), "code": problem.code}
+            memo = {**memo, "failure": failure}
+        return memo, self.observe(job, memo)
+
+    # -- what is due ---------------------------------------------------------------------------------------
+
+    def _progress(self, job: MoveJob, memo: Memo, look: Look | None) -> Progress:
+        now = datetime.now(UTC)
+        if "outcome" in memo:
+            return _from_outcome(memo["outcome"], now)
+        done = memo.get("done", [])
+        base = Progress(phase=_phase(done, look), observed_at=now, raw=_raw(look), check_after=1.0)
+        if look is not None:
+            base = _with_passes(base, look)
+        if job.cancel:
+            return replace(base, next_act="cancel", reason="Stops before the next act.")
+        if "failure" in memo:
+            return replace(base, next_act="finish", reason=str(memo["failure"]["reason"]))
+        for act in ACTS[:-1]:
+            if act not in done:
+                return replace(base, next_act=act)
+        if look is None or look.running:
+            return base
+        return replace(base, next_act="finish")
+
+    # -- acts ----------------------------------------------------------------------------------------------
+
+    def _prepare(self, job: MoveJob, memo: Memo) -> Memo:
+        source, target = self._source(job), self._target(job)
+        token = str(memo.get("token") or secrets.token_hex(8))
+        look = source.look()
+        if look.exists and (look.running or look.rc == 0):
+            # The same work was started before and its try was forgotten: go on with that one.
+            entered = json.loads(target.read("entered") or b"{}")
+            return {**memo, "token": look.token, "adopted": True, "done": [*ACTS[:-1]], "entered": entered}
+        if look.exists:
+            source.end(5)
+            _revoke(target, source.public_key())
+            source.discard()
+        target.discard()
+        mounts = source.mounts()
+        source.unpack(config.source_files(job, source.layout, mounts, token))
+        target.unpack(config.target_files(job, target.layout, target.mounts(), mounts, token))
+        public = source.make_key()
+        command = f"/bin/sh {target.layout.job}/serve.sh {target.layout.job}"
+        access.authorize_transfer(target.connection, public, command)
+        return {**memo, "token": token, "public_key": public, "done": ["prepare"]}
+
+    def _receive(self, job: MoveJob, memo: Memo) -> Memo:
+        target = self._target(job)
+        entered = receive.enter(job, target.connection)
+        target.write("entered", json.dumps(entered).encode())  # for a try that adopts this one
+        return {**memo, "entered": entered, "done": ["prepare", "receive"]}
+
+    def _start(self, job: MoveJob, memo: Memo) -> Memo:
+        found = receive.prove(job, job.connect(job.target), memo["entered"])
+        if found:
+            raise Problem(
+                "The target is still in use, so nothing is copied to it: " + " ".join(f.text for f in found),
+                found[0].act or "Stop it on the target, then try again.",
+                code="receive.active",
+            )
+        self._source(job).launch()
+        return {**memo, "done": [*ACTS[:-1]]}
+
+    def _finish(self, job: MoveJob, memo: Memo) -> Memo:
+        source, target = self._source(job), self._target(job)
+        failure: dict[str, str] | None = memo.get("failure")
+        state, sync = State.FAILED, None
+        look = source.look() if "prepare" in memo.get("done", []) else None
+        if failure is None and look is not None:
+            if look.token != memo["token"] or not look.exists:
+                state, failure = State.LOST, _lost(job, look)
+            elif look.rc != 0:
+                failure = failure_words(look, final=job.kind == "final")
+            else:
+                failure = self._came_up(job, memo)
+            if failure is None:
+                state, sync = State.SUCCEEDED, sync_facts(job, look)
+        if look is not None:
+            _revoke(target, str(memo.get("public_key") or source.public_key()))
+            source.drop_key()
+        stays = self._leave(job, memo, look, succeeded=state == State.SUCCEEDED)
+        return {**memo, "outcome": _outcome(job, state, failure, look, sync, stays)}
+
+    def _cancel(self, job: MoveJob, memo: Memo) -> Memo:
+        look = None
+        if "prepare" in memo.get("done", []):
+            source = self._source(job)
+            source.end()
+            look = source.look()
+            _revoke(self._target(job), str(memo.get("public_key") or source.public_key()))
+            source.drop_key()
+        stays = self._leave(job, memo, look, succeeded=False)
+        words = {"reason": "Stopped on request.", "code": "cancelled"}
+        return {**memo, "outcome": _outcome(job, State.CANCELLED, words, look, None, stays)}
+
+    def _came_up(self, job: MoveJob, memo: Memo) -> dict[str, str] | None:
+        """Something that started on the target during the copy wrote beside it: the copy is worth nothing."""
+        found = receive.prove(job, job.connect(job.target), memo["entered"])
+        if not found:
+            return None
+        text = "Something started on the target while it received: " + " ".join(f.text for f in found)
+        return {"reason": f"{text} Keep it from starting there, then try again.", "code": "receive.came_up"}
+
+    def _leave(self, job: MoveJob, memo: Memo, look: Look | None, *, succeeded: bool) -> bool:
+        """Whether the target stays in receive mode: after the final sync, where what starts would change what was
+        proven equal, and with half a system, which might not come back."""
+        if "entered" not in memo:
+            return False
+        half = job.scope == "system" and not succeeded and look is not None and look.touched_target
+        if half or (succeeded and job.kind == "final"):
+            return True
+        receive.leave(job, job.connect(job.target), memo["entered"])
+        return False
+
+    # -- the two sides -------------------------------------------------------------------------------------
+
+    def _source(self, job: MoveJob) -> RemoteJob:
+        return RemoteJob(job.connect(job.source), self._layout(job, "source"))
+
+    def _target(self, job: MoveJob) -> RemoteJob:
+        return RemoteJob(job.connect(job.target), self._layout(job, "target"))
+
+    def _layout(self, job: MoveJob, side: str) -> Layout:
+        return layout(job, job.source if side == "source" else job.target)
+
+
+def _revoke(target: RemoteJob, public_key: str) -> None:
+    if public_key:
+        access.revoke_transfer(target.connection, public_key)
+
+
+def _lost(job: MoveJob, look: Look) -> dict[str, str]:
+    why = "its directory is gone" if not look.exists else "its directory belongs to another try"
+    return {
+        "reason": f"The copy on {job.source.name} is lost: {why}. Was the machine restarted? Start the sync again.",
+        "code": "mover.lost",
+    }
+
+
+def _phase(done: list[str], look: Look | None) -> str:
+    if look is not None and look.phase:
+        return look.phase
+    return {"": "preparing", "prepare": "entering receive mode", "receive": "starting"}.get(
+        done[-1] if done else "", "starting"
+    )
+
+
+def _raw(look: Look | None) -> str:
+    if look is None:
+        return ""
+    return f"rc {look.rc}" if look.rc is not None else look.life or "not started"
+
+
+def _with_passes(progress: Progress, look: Look) -> Progress:
+    if not look.passes:
+        return progress
+    return replace(
+        progress,
+        bytes_done=sum(one.size for one in look.passes),
+        bytes_total=sum(one.size_total for one in look.passes),
+        files_done=sum(one.entries for one in look.passes),
+        files_total=sum(one.entries_total for one in look.passes),
+        rate=look.passes[-1].rate,
+    )
+
+
+def _outcome(
+    job: MoveJob, state: State, failure: dict[str, str] | None, look: Look | None, sync: SyncFacts | None, stays: bool
+) -> dict[str, Any]:
+    shown = _with_passes(Progress(), look) if look is not None else Progress()
+    return {
+        "state": state.value,
+        "reason": failure["reason"] if failure else "",
+        "code": failure["code"] if failure else "",
+        "sync": sync.as_dict() if sync else None,
+        "phase": "done" if state == State.SUCCEEDED else (look.phase if look else ""),
+        "numbers": {
+            name: getattr(shown, name) for name in ("bytes_done", "bytes_total", "files_done", "files_total", "rate")
+        },
+        "result": {
+            "target_in_receive_mode": stays,
+            "source_boot": look.boot if look else "",
+            "passes": [asdict(one) for one in look.passes] if look else [],
+        },
+        "log": look.log.splitlines()[-30:] if look and state != State.SUCCEEDED else [],
+    }
+
+
+def _from_outcome(outcome: dict[str, Any], now: datetime) -> Progress:
+    sync = outcome["sync"]
+    return Progress(
+        state=State(outcome["state"]),
+        phase=outcome["phase"],
+        reason=outcome["reason"],
+        code=outcome["code"],
+        observed_at=now,
+        sync=SyncFacts.from_dict(sync) if sync else None,
+        result=outcome["result"],
+        log=tuple(outcome["log"]),
+        **outcome["numbers"],
+    )

@@ -1,0 +1,150 @@
+# On the source: what makes the copied data consistent. Each part may be called when nothing is to be done.
+LIVE=
+
+freeze() {
+  case $FREEZE in
+    postgresql) postgresql_freeze ;;
+  esac
+}
+
+take_snapshot() {
+  case $FREEZE in
+    snapshot-btrfs) btrfs_snapshot ;;
+  esac
+}
+
+# After the copy. What was lost on the way makes this sync a live one: said, never hidden.
+end_freeze() {
+  case $FREEZE in
+    postgresql) postgresql_end ;;
+    snapshot-btrfs) btrfs_drop ;;
+  esac
+}
+
+# At the end of the program, however it comes: nothing stays frozen, no snapshot stays.
+thaw() {
+  case $FREEZE in
+    postgresql)
+      exec 5>&-
+      [ -z "${PSQL:-}" ] || { sleep 0.2; kill "$PSQL" 2>/dev/null; wait "$PSQL" 2>/dev/null; }
+      ;;
+    snapshot-btrfs) btrfs_drop ;;
+  esac
+}
+
+became_live() { # sentence
+  LIVE=1
+  note "$1"
+  : >live
+}
+
+as_owner() { # run as the user of the database
+  if [ -z "$PG_USER" ] || [ "$(id -un)" = "$PG_USER" ]; then
+    "$@"
+  else
+    setpriv --reuid="$PG_USER" --regid="$(id -gn "$PG_USER")" --init-groups -- "$@"
+  fi
+}
+
+# One session holds the slot, which keeps the log, and backup mode; it ends with this program.
+postgresql_freeze() {
+  mkfifo psql.in && : >psql.out && : >psql.errors || fail 74 "$JOB cannot be written."
+  [ -x "$PG_BIN/psql" ] && psql=$PG_BIN/psql || psql=psql
+  # From the directory's own user's view: psql wants a working directory that it may read.
+  (cd / && as_owner "$psql" -X -q -A -t -v ON_ERROR_STOP=1 -p "$PG_PORT" ${PG_HOST:+-h "$PG_HOST"} -d "$PG_DATABASE") \
+    <psql.in >psql.out 2>psql.errors 9>&- &
+  PSQL=$!
+  exec 5>psql.in
+  ask "SELECT set_config(name, '0', false) FROM pg_settings
+       WHERE name IN ('statement_timeout', 'idle_session_timeout', 'lock_timeout');
+       SELECT 'version:' || current_setting('server_version_num');" version 60 ||
+    fail 74 "psql could not log in as ${PG_USER:-$(id -un)} on port $PG_PORT: $(head -c 400 psql.errors)"
+  version=$(sed -n 's/^version://p' psql.out)
+  [ "$version" -ge 100000 ] || fail 74 "PostgreSQL $version is too old: backup mode with a slot needs 10 or newer."
+  if [ "$version" -ge 150000 ]; then
+    start=pg_backup_start\(\'migrationhub\',\ true\)
+    stop='SELECT labelfile, spcmapfile FROM pg_backup_stop(false)'
+  else
+    start=pg_start_backup\(\'migrationhub\',\ true,\ false\)
+    stop='SELECT labelfile, spcmapfile FROM pg_stop_backup(false, false)'
+  fi
+  ask "SELECT slot_name FROM pg_create_physical_replication_slot('$PG_SLOT', true, true);
+       SELECT $start;" start 900 || fail 74 "PostgreSQL refused backup mode: $(head -c 400 psql.errors)"
+}
+
+ask() { # statements, word that ends the answer, seconds
+  (printf '%s\n\\echo done-%s\n' "$1" "$2" >&5) 2>/dev/null || return 1
+  waited=0
+  until grep -q "^done-$2\$" psql.out; do
+    kill -0 "$PSQL" 2>/dev/null || return 1
+    [ $waited -lt $(($3 * 10)) ] || return 1
+    waited=$((waited + 1))
+    sleep 0.1
+  done
+}
+
+postgresql_end() {
+  phase finishing-database
+  mkdir -p "stage/$PG_DATA"
+  if ask "SELECT 'label:' || translate(encode(convert_to(labelfile, 'UTF8'), 'base64'), E'\n', '') || ':' ||
+          translate(encode(convert_to(coalesce(spcmapfile, ''), 'UTF8'), 'base64'), E'\n', '')
+          FROM ($stop) AS ended;" stop 900; then
+    sed -n 's/^label:\([^:]*\):.*/\1/p' psql.out | base64 -d >"stage/$PG_DATA/backup_label"
+    sed -n 's/^label:[^:]*://p' psql.out | base64 -d >"stage/$PG_DATA/tablespace_map"
+    [ -s "stage/$PG_DATA/tablespace_map" ] || rm -f "stage/$PG_DATA/tablespace_map"
+  fi
+  [ -s "stage/$PG_DATA/backup_label" ] ||
+    became_live "The database session was lost during the copy ($(head -c 200 psql.errors | tr '\n' ' ')): this copy is not consistent."
+  printf '%s\0' "$PG_DATA/pg_wal" >wal
+  send wal -r --delete --ignore-times
+  [ -n "$LIVE" ] || send_label
+  exec 5>&- # only now may the server drop the log and leave the slot
+  wait "$PSQL" 2>/dev/null
+  PSQL=
+}
+
+send_label() {
+  chown --reference="$ROOT/$PG_DATA" "stage/$PG_DATA"/* 2>/dev/null
+  (cd stage && find "$PG_DATA" -type f -print0) >label
+  TREE=$JOB/stage
+  prefix=$PREFIX
+  PREFIX=/ # with “./” the mode of the staging directory would go to the target's root
+  send label --no-implied-dirs --ignore-times
+  PREFIX=$prefix
+  TREE=$ROOT
+}
+
+# The snapshot is shown at its place in a private view of the machine; the rest of the view is live.
+btrfs_snapshot() {
+  snapshot=${SUBVOLUME%/}/$SNAPSHOT_NAME
+  [ ! -e "$snapshot" ] || btrfs subvolume delete "$snapshot" >/dev/null || fail 75 "The old snapshot $snapshot stays."
+  btrfs subvolume snapshot -r "$SUBVOLUME" "$snapshot" >/dev/null 2>snapshot.errors ||
+    fail 75 "btrfs: $(head -c 400 snapshot.errors)"
+  SNAPSHOT=$snapshot
+  mkdir -p view && build_view || fail 75 "The snapshot could not be mounted."
+  # A subvolume inside is an empty directory in the snapshot: show the live one there.
+  (cd "$snapshot" && find . -xdev -mindepth 1 -type d -inum 2 -print0) >nested
+  if [ -s nested ]; then
+    (cd "$snapshot" && xargs -0 -r -n 1 sh -c 'mount --bind "$0/$2" "$1/$2"' "${SUBVOLUME%/}" "$JOB/view${SUBVOLUME%/}" <"$JOB/nested") ||
+      fail 75 "A subvolume inside $SUBVOLUME could not be mounted."
+    note "Subvolumes inside $SUBVOLUME are not in its snapshot and were copied live: $(names_of nested)"
+  fi
+  TREE=$JOB/view
+}
+
+btrfs_drop() {
+  [ -n "${SNAPSHOT:-}" ] || return 0
+  TREE=$ROOT
+  umount -R -l "$JOB/view" 2>/dev/null
+  if btrfs subvolume delete "$SNAPSHOT" >/dev/null 2>snapshot.errors; then
+    SNAPSHOT=
+  else
+    note "The snapshot $SNAPSHOT could not be deleted: $(head -c 200 snapshot.errors)"
+  fi
+}
+
+# What base writes on a host whose services are stopped: after everything else, nothing of it is deleted.
+send_base_written() {
+  [ -s base-written ] || return 0
+  send base-written -r --ignore-times
+}

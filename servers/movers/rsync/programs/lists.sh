@@ -1,0 +1,87 @@
+# On the source: what to send and what to remove, from the lists of both sides.
+DIRECTORY='^[^/]*\(/[^/][^/]*\)*//d ' # a record as `shared` makes it
+
+read_target() { # file that the target's answer is in
+  gzip -dc "$1.gz" >"$1" || fail 73 "The target's list came damaged."
+  [ "$(tail -c 2 "$1" | tr '\0' .)" = E. ] || fail 73 "The target's list came incomplete."
+  sed -nz 's/^M//p' "$1" >t.shared
+  sed -nz 's/^L//p' "$1" >t.links
+  sed -nz 's/^C//p' "$1" >t.changed
+  [ -e discarded ] || sed -nz 's/^D//p' "$1" >discarded
+  TARGET_FULL=$(sed -nz 's/^F//p' "$1" | tr -d '\0')
+  paths t.shared | sort -z -T "$STATE" >t.paths
+  rm -f "$1" "$1.gz"
+}
+
+differences() { # two sorted files: paths of the records that only one has
+  { comm -z -23 "$1" "$2" && comm -z -13 "$1" "$2"; } | sed -z 's#//.*##'
+}
+
+compare_with_last() {
+  now=$STATE/$ID.source
+  why=${FULL:-$(unusable "$STATE/$LAST.source")}
+  why=${why:-$TARGET_FULL}
+  FULL_OPTION=--ignore-times
+  shared "$now" >s.shared
+  paths "$now" | sort -z -T "$STATE" >s.paths
+  if [ -n "$why" ]; then
+    printf '%s\n' "$why" >full
+    # Both sides may hold files that look alike and are not; on a first sync nearly all are sent anyway.
+    [ "$KIND" = initial ] || FULL_OPTION=--checksum
+    sort -zmu s.paths t.paths >changed.now
+  else
+    changed "$STATE/$LAST.source" "$now" >s.changed
+    differences s.shared t.shared | sort -zu -T "$STATE" - s.changed t.changed >changed.now
+    # Compared by content at the end, whoever changed what and when.
+    touch "$STATE/changed-on-target"
+    sort -zmu discarded "$STATE/changed-on-target" >changed-on-target
+    mv -f changed-on-target "$STATE/changed-on-target" || fail 78 "$STATE cannot be written."
+  fi
+  divide
+}
+
+compare_round() { # list of the source before, now
+  shared "$2" >s.shared
+  paths "$2" | sort -z -T "$STATE" >s.paths
+  {
+    changed "$1" "$2"
+    differences s.shared t.shared
+    differences source.links t.links
+  } | sort -zu -T "$STATE" >changed.now
+  divide
+}
+
+divide() {
+  comm -z -12 changed.now s.paths >send.named
+  # Writing a file moves the mtime of its directory.
+  sed -nz 's#/[^/]*$##p' send.named | sort -zu -T "$STATE" | comm -z -12 - s.paths | sort -zmu - send.named >send.all
+  without_root send.all >send
+  if [ ! -s send ] && [ -s send.all ]; then # only the root itself changed: it comes along with anything else
+    without_root s.paths | head -zn 1 >send
+  fi
+  comm -z -23 changed.now s.paths | comm -z -12 - t.paths >remove
+  order_removals
+}
+
+without_root() { # list
+  grep -zvx '\.' "$1"
+  :
+}
+
+# Most goes before the copy, because it makes room; libraries and programs go after it, so that the target can
+# always run what it runs. Below a directory that becomes something else everything must go before.
+order_removals() {
+  grep -zvE '^(usr|lib[^/]*|bin|sbin|etc)(/|$)' remove >remove.early
+  grep -zv "$DIRECTORY" s.shared | paths - | sort -z -T "$STATE" >s.others
+  grep -z "$DIRECTORY" t.shared | paths - | sort -z -T "$STATE" >t.directories
+  comm -z -12 s.others t.directories | sed -z '/\n/d; s/[][\.*^$]/\\&/g; s#^#^#; s#$#/#' | tr '\0' '\n' >becoming
+  if [ -s becoming ]; then
+    grep -z -f becoming remove | sort -zmu - remove.early >remove.now
+    mv -f remove.now remove.early
+  fi
+  comm -z -23 remove remove.early >remove.late
+}
+
+names_of() { # list: some of it for a sentence
+  head -zn 5 "$1" | tr '\0\n' ';?' | head -c 600
+}

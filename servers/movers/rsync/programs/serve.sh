@@ -1,0 +1,107 @@
+#!/bin/sh
+# On the target: the only program that the key of one sync may start. Usage: serve.sh JOB
+set -u
+JOB=$1
+cd "$JOB" || exit 70
+. ./config
+. ./common.sh
+. ./walk.sh
+TREE=$ROOT
+
+list() { # walk function, file to keep it in
+  moment
+  flush
+  manifest "$1" "$2" || exit $?
+}
+
+stream() { # kind of record
+  sed -z "s#^#$1#"
+}
+
+before() {
+  now=$STATE/now
+  list walk_before "$now"
+  # What this sync is compared with is no longer what is here.
+  why=${FULL:-$(unusable "$STATE/$LAST.target")}
+  {
+    shared "$now" | stream M
+    if [ -n "$why" ]; then
+      printf 'F%s\0' "$why"
+    else
+      changed "$STATE/$LAST.target" "$now" | stream C
+      taken_away | stream D
+    fi
+    printf 'E\0'
+  } | gzip -1
+}
+
+# What somebody changed here since the last sync. A directory whose entries changed is no change of its own.
+taken_away() {
+  unmarked "$STATE/$LAST.target" >last.unmarked
+  unmarked "$now" >now.unmarked
+  comm -z -23 last.unmarked now.unmarked >gone
+  comm -z -13 last.unmarked now.unmarked >came
+  is_directory='^[^/]*\(/[^/][^/]*\)*//[^/]*//d '
+  grep -z "$is_directory" gone | sed -z 's#//.*##' | sort -z >gone.directories
+  grep -z "$is_directory" came | sed -z 's#//.*##' | sort -z | comm -z -12 - gone.directories >touched.directories
+  cat gone came | sed -z 's#//.*##' | sort -zu | comm -z -23 - touched.directories
+}
+
+again() {
+  list walk_after "$STATE/$ID.target"
+  cp "$STATE/$ID.target" "$STATE/now" || exit 78
+  {
+    shared "$STATE/$ID.target" | stream M
+    links "$STATE/$ID.target" | stream L
+    printf 'E\0'
+  } | gzip -1
+}
+
+after() {
+  if [ "$KIND" != final ]; then
+    # Entries within two seconds of a list count as changed at the next: nothing is written here now, so wait.
+    sleep 2.1
+    list walk_after "$STATE/$ID.target"
+  fi
+  rm -f "$STATE/now" "$STATE/now.meta"
+  for old in "$STATE"/*.target; do
+    case ${old##*/} in "$ID.target" | "$LAST.target") ;; *) rm -f "$old" "$old.meta" ;; esac
+  done
+  echo ok
+}
+
+# Depth first, and only what the list saw here: such a path leads through no link, whatever it looks like.
+remove() {
+  gzip -dc | sort -z -T "$STATE" >wanted
+  paths "$STATE/now" | sort -z -T "$STATE" | comm -z -12 - wanted >removed
+  grep -z '^[^/]*\(/[^/][^/]*\)*//[^/]*//d ' "$STATE/now" | paths - | sort -z -T "$STATE" >directories
+  cd "$ROOT" || exit 70
+  comm -z -23 "$JOB/removed" "$JOB/directories" | xargs -0 -r rm -f -- || exit 76
+  comm -z -12 "$JOB/removed" "$JOB/directories" | sort -zr |
+    xargs -0 -r rmdir --ignore-fail-on-non-empty -- || exit 76
+}
+
+receive() { # words of rsync's own command line
+  for word; do
+    case $word in
+      --sender | --daemon | --config* | --log-file* | -*s*e.* | --secluded-args | --protect-args)
+        fail 70 "refused: $word"
+        ;;
+    esac
+    last=$word
+  done
+  [ "$last" = ./ ] || fail 70 "refused: a destination other than the root of this host."
+  cd "$ROOT" || exit 70
+  exec "$@"
+}
+
+case ${SSH_ORIGINAL_COMMAND-} in
+  before | again | after | remove) "$SSH_ORIGINAL_COMMAND" ;;
+  *[!A-Za-z0-9\ ._/=,:@%+-]*) fail 70 "refused: a character that has a meaning for the shell." ;;
+  "rsync --server "*)
+    set -f
+    set -- $SSH_ORIGINAL_COMMAND
+    receive "$@"
+    ;;
+  *) fail 70 "refused: only the programs of one sync may be started by this key." ;;
+esac
