@@ -38,7 +38,7 @@ class Server:
     def start(self) -> None:
         """In a thread of its own."""
         self.appliance.start()
-        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True)
+        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.01,), daemon=True)
         self._thread.start()
 
     def serve(self) -> None:
@@ -91,6 +91,8 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version = "Apache"
     sys_version = ""
+    wbufsize = -1  # head and body in one packet: two would wait 40 ms for each other
+    disable_nagle_algorithm = True
 
     def log_message(self, format: str, *args: Any) -> None:
         """Silent: paths and bodies are in the journal."""
@@ -159,8 +161,9 @@ class Handler(BaseHTTPRequestHandler):
             self._send(503, {"msg": "Service Unavailable - We're temporarily offline for maintenance."})
         elif kind == "html502":
             self._page(502, HTML)
-        elif kind == "refused200":
-            self._send(200, {"success": False, "msg": fault.get("msg", "No"), "errors": fault.get("errors", {})})
+        elif kind == "refused":
+            refusal = {"success": False, "msg": fault.get("msg", "No"), "errors": fault.get("errors", {})}
+            self._send(int(fault.get("status", 200)), refusal)
         else:
             if kind == "slow":
                 time.sleep(float(fault.get("delay", 1)))
@@ -200,6 +203,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def _cut(self) -> None:
+        """Close without an answer."""
         self.close_connection = True
         with contextlib.suppress(OSError):
             self.connection.shutdown(socket.SHUT_RDWR)

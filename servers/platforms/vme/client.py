@@ -66,7 +66,7 @@ class Client:
             try:
                 return self._call("GET", path, params=params, anonymous=anonymous)
             except Unavailable as problem:
-                if attempt == READS or problem.code in ("platform.wait", "platform.unreachable"):
+                if attempt == READS or problem.code in ("platform.wait", "platform.busy", "platform.unreachable"):
                     raise
                 self._sleep(min(problem.wait, 0.5 * attempt))
         raise AssertionError("unreachable: the last try raises")

@@ -95,10 +95,8 @@ class StandIn:
     """A running stand-in that can be stopped and started again on the same state and port."""
 
     def __init__(self, directory: Path, **settings: Any) -> None:
-        values = {"kind": "process", "duration": 0.15, "power_sync": 0.05, "name": "test"} | settings
-        self.settings = Settings(
-            directory=directory, production="127.101.1.0/24", migration="127.101.2.0/24", **values
-        )
+        values = {"kind": "process", "duration": 0.04, "power_sync": 0.02, "name": "test"} | settings
+        self.settings = Settings(directory=directory, production="127.101.1.0/24", migration="127.101.2.0/24", **values)
         self.backend = MemoryBackend()
         self.addresses: list[tuple[str, str]] = []
         self.server: Server
@@ -191,7 +189,7 @@ def run(step: Any, memo: Memo | None = None, *, timeout: float = 20.0) -> tuple[
         if progress.ended:
             return memo, progress
         assert time.monotonic() < deadline, f"still {progress.phase}: {progress.reason}"
-        time.sleep(0.03)
+        time.sleep(0.01)
 
 
 def made(standin: StandIn, label: str = "shop-db-vme", **more: Any) -> str:
