@@ -89,7 +89,7 @@ def links(root, dice):
 def sparse(root):
     folder = os.path.join(root, b"sparse")
     os.mkdir(folder)
-    for number, size in enumerate((1 << 20, 16 << 20, 64 << 20)):
+    for number, size in enumerate((1 << 20, 4 << 20, 16 << 20)):
         path = os.path.join(folder, b"hole%d" % number)
         with open(path, "wb") as file:
             file.write(b"begin")
