@@ -14,8 +14,8 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from migrationhub.lab import recipes_nspawn as recipes
-from migrationhub.lab.recipes_nspawn import PROGRAMS, Recipe
+from migrationhub.lab.recipes import recipe as recipe_of
+from migrationhub.lab.recipes.base import PROGRAMS, Recipe
 from migrationhub.lab.state import LabProblem
 
 SUITE = "bookworm"
@@ -44,7 +44,7 @@ exec chroot "$root" /bin/sh -euc '
     rm -rf /var/lib/apt/lists/*_*
   fi
   . /tmp/commands
-  rm -rf /usr/sbin/policy-rc.d /var/log/apt/* /var/lib/dpkg/*-old
+  rm -rf /usr/sbin/policy-rc.d /var/cache/apt/*.bin /var/log/apt/* /var/lib/dpkg/*-old
 ' build "$@"
 """
 
@@ -62,7 +62,7 @@ class Images:
         self.archives = cache / "debs"
 
     def path(self, name: str) -> Path:
-        return self.images / f"{name}-{recipes.recipe(name).digest()}"
+        return self.images / f"{name}-{recipe_of(name).digest()}"
 
     @contextlib.contextmanager
     def image(self, name: str) -> Iterator[Path]:
@@ -74,7 +74,7 @@ class Images:
             fcntl.flock(handle, fcntl.LOCK_SH)
             while not self.path(name).is_dir():
                 fcntl.flock(handle, fcntl.LOCK_EX)
-                self._build(recipes.recipe(name))
+                self._build(recipe_of(name))
                 fcntl.flock(handle, fcntl.LOCK_SH)
             yield self.path(name)
         finally:
@@ -87,7 +87,7 @@ class Images:
             return path
         for left in self.images.glob(".building-*"):
             shutil.rmtree(left)
-        parent = self._build(recipes.recipe(recipe.parent)) if recipe.parent else None
+        parent = self._build(recipe.parent) if recipe.parent else None
         building = self.images / f".building-{recipe.name}"
         try:
             if parent is None:

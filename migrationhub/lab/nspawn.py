@@ -24,7 +24,7 @@ from migrationhub.lab.hosts import ExecResult, HostSpec, Nic
 from migrationhub.lab.images import Images
 from migrationhub.lab.network import Network, mac_address, run
 from migrationhub.lab.nspawn_root import Disk, personalise
-from migrationhub.lab.recipes_nspawn import recipe
+from migrationhub.lab.recipes import recipe
 from migrationhub.lab.state import NAME, Lab, LabProblem
 
 REBOOT = 133  # systemd-nspawn's exit code when the guest asked for a reboot

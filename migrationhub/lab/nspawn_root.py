@@ -8,7 +8,7 @@ from pathlib import Path
 
 from migrationhub.lab.hosts import HostSpec
 from migrationhub.lab.network import Network, run
-from migrationhub.lab.recipes_nspawn import recipe
+from migrationhub.lab.recipes import recipe
 from migrationhub.lab.state import LabProblem
 
 BTRFS_SIZE = "8G"  # sparse: takes what is written

@@ -1,4 +1,4 @@
-"""What is in the images of nspawn hosts: Debian 12 with systemd, and the lab's applications in layers on it.
+"""What an image of nspawn hosts is, and the images without applications: Debian 12 with systemd.
 
 An image is its parent plus packages, files, a kernel's name and commands. Its hash covers all of that, so that a
 change to a recipe, to a program or to a parent builds it anew.
@@ -10,13 +10,13 @@ import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
-PROGRAMS = Path(__file__).with_name("programs")
+PROGRAMS = Path(__file__).parent.with_name("programs")
 # Bump when what the builder itself writes into images changes (debootstrap not counted).
-BUILDER = "2"
+BUILDER = "3"
 
 BASE_PACKAGES = (
     "systemd,systemd-sysv,dbus,openssh-server,rsync,iproute2,ifupdown,iputils-ping,procps,kmod,netbase,"
-    "acl,attr,libcap2-bin,python3-minimal,cron,sudo,ca-certificates"
+    "acl,attr,libcap2-bin,cron,sudo,ca-certificates"
 )
 
 INIT_UNIT = """\
@@ -96,7 +96,7 @@ path-exclude=/usr/lib/postgresql/*/lib/bitcode/*
 @dataclass(frozen=True)
 class Recipe:
     name: str
-    parent: str = ""  # "" only for what debootstrap makes
+    parent: Recipe | None = None  # None: what debootstrap makes
     packages: tuple[str, ...] = ()
     files: dict[str, str] = field(default_factory=dict)  # path in the image → text; "#!" makes it executable
     programs: tuple[str, ...] = ()  # of migrationhub/lab/programs, to /usr/local/lib/lab/
@@ -114,7 +114,7 @@ class Recipe:
             *((PROGRAMS / f"{name}.py").read_text() for name in self.programs),
         ]
         if self.parent:
-            parts.append(recipe(self.parent).digest())
+            parts.append(self.parent.digest())
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
 
 
@@ -128,7 +128,7 @@ rm -f /etc/network/interfaces
 BOOTSTRAP = Recipe("bootstrap", packages=tuple(BASE_PACKAGES.split(",")))
 BASE = Recipe(
     "base",
-    "bootstrap",
+    BOOTSTRAP,
     files={
         "/etc/dpkg/dpkg.cfg.d/slim": SLIM,
         "/etc/systemd/system/lab-init.service": INIT_UNIT,
@@ -144,21 +144,6 @@ systemctl disable apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e
 rm -f /etc/ssh/ssh_host_*
 """,
 )
-RECIPES = {
-    recipe.name: recipe
-    for recipe in (
-        BOOTSTRAP,
-        BASE,
-        # What the platform provisions; another kernel than the sources have, so that a lost one shows.
-        Recipe("debian", "base", kernel="6.1.0-37-amd64"),
-        Recipe("debian-networkd", "base", network="networkd", kernel="6.1.0-37-amd64", commands=NETWORKD),
-    )
-}
-
-
-def recipe(name: str) -> Recipe:
-    """The recipe of that name; KeyError names what there is."""
-    try:
-        return RECIPES[name]
-    except KeyError:
-        raise KeyError(f"no image “{name}”; there are {', '.join(sorted(RECIPES))}") from None
+# What the platform provisions; another kernel than the sources have, so that a lost one shows.
+DEBIAN = Recipe("debian", BASE, kernel="6.1.0-37-amd64")
+DEBIAN_NETWORKD = Recipe("debian-networkd", BASE, network="networkd", kernel="6.1.0-37-amd64", commands=NETWORKD)
