@@ -16,11 +16,11 @@ def stamp(seconds: float | None) -> str | None:
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def shown_address(record: Json, nic: Json) -> str | None:
+def shown_address(record: Json, nic: Json) -> str:
     """What VME knows of an address: a static one at once, a transient one only some time after the start."""
     if nic["ip_mode"] == "static":
         return str(nic["address"])
-    return str(nic["address"]) if nic["address"] and record["address_known_at"] <= time.time() else None
+    return str(nic["address"]) if nic["address"] and record["address_known_at"] <= time.time() else UNKNOWN
 
 
 def interface(catalog: Catalog, record: Json, nic: Json, position: int) -> Json:
@@ -34,7 +34,6 @@ def interface(catalog: Catalog, record: Json, nic: Json, position: int) -> Json:
         "active": True,
         "primaryInterface": position == 0,
         "network": {"id": net.id, "name": net.name},
-        "networkPool": None,
         "type": catalog.nic_type,
         "ipMode": nic["ip_mode"],
         "macAddress": nic["mac"],
@@ -45,7 +44,7 @@ def interface(catalog: Catalog, record: Json, nic: Json, position: int) -> Json:
 def server(catalog: Catalog, record: Json) -> Json:
     """The machine under an instance, as in /api/servers and in an instance's container."""
     interfaces = [interface(catalog, record, nic, position) for position, nic in enumerate(record["nics"])]
-    address = next((one["ipAddress"] for one in interfaces if one["ipAddress"]), None)
+    address = next((one["ipAddress"] for one in interfaces if one["ipAddress"] != UNKNOWN), None)
     return {
         "id": record["server_id"],
         "uuid": record["server_uuid"],
@@ -77,7 +76,7 @@ def server(catalog: Catalog, record: Json) -> Json:
         "maxCores": _plan_facts(catalog, record)[2],
         "maxMemory": _plan_facts(catalog, record)[3],
         "interfaces": interfaces,
-        "volumes": volumes(catalog, record),
+        "volumes": [{**disk, "datastoreId": catalog.datastore["id"]} for disk in volumes(catalog, record)],
     }
 
 
@@ -129,13 +128,13 @@ def instance(catalog: Catalog, record: Json, *, details: bool = True) -> Json:
         "volumes": volumes(catalog, record),
         "interfaces": [
             {
-                "id": None,
+                "id": f"networkGroup-{position}",  # no id of an interface: a resize needs those of the machine
                 "network": {"id": nic["network"], "name": catalog.networks[nic["network"]].name, "pool": None},
                 "ipAddress": None,
                 "ipMode": nic["ip_mode"],
                 "networkInterfaceTypeId": catalog.nic_type["id"],
             }
-            for nic in record["nics"]
+            for position, nic in enumerate(record["nics"])
         ],
         "labels": record["labels"],
         "tags": [],
