@@ -1,0 +1,293 @@
+"""Attempts: how a try at a step begins, walks through its actions, ends, is cancelled, is retried, is undone."""
+
+from __future__ import annotations
+
+from django.contrib.auth.models import User
+from django.db import transaction
+from django.db.models import F
+from django.utils import timezone
+
+from migrationhub.audit.record import record
+from projects.errors import Conflict, NotReady
+from projects.lanes import lane_of
+from projects.models import Action, ChecklistItem, Migration, Step, StepAttempt
+from projects.states import move_attempt, move_step
+from projects.steps import MODULES
+from projects.steps.base import Lane, Plan
+from servers import runs
+from servers.models import Change, Run, Server
+
+A = Action.State
+CLOSED = (A.DONE, A.NOT_APPLICABLE, A.CANCELLED)
+Mode = StepAttempt.Mode
+
+
+def begin(
+    lane: Lane, kind: str, *, user: User | None, mode: str = Mode.REAL, plans: list[Plan] | None = None
+) -> StepAttempt:
+    """A new attempt with its actions, inside the caller's transaction."""
+    step, module = lane.steps[kind], MODULES[kind]
+    if plans is None:
+        module.prepare(lane)
+        plans = module.plan(lane)
+    number = 1 + max((attempt.number for attempt in lane.attempts.get(step.pk, [])), default=0)
+    attempt = StepAttempt.objects.create(
+        step=step, number=number, mode=mode, started_by=user, started_at=timezone.now()
+    )
+    Action.objects.bulk_create(
+        Action(
+            attempt=attempt,
+            position=position,
+            depends_on=[position - 1] if position > 1 else [],
+            operation=plan.operation,
+            title=plan.title,
+            parameters={**plan.parameters, **({"waits_for": plan.waits_for} if plan.waits_for else {})},
+            undo=plan.undo,
+            reversible=plan.reversible,
+            state=A.NOT_APPLICABLE if plan.not_applicable else A.PLANNED,
+            reason=plan.not_applicable,
+            work_key=f"m{lane.migration.pk}.{step.position}.{number}.{position}.{plan.operation}",
+        )
+        for position, plan in enumerate(plans, start=1)
+    )
+    return attempt
+
+
+def advance(lane: Lane) -> bool:
+    """Walk every open attempt of the lane one pass on. True if something changed."""
+    changed = False
+    for attempts in lane.attempts.values():
+        for attempt in attempts:
+            if attempt.state in StepAttempt.OPEN:
+                changed |= _walk(lane, attempt)
+    return changed
+
+
+def _walk(lane: Lane, attempt: StepAttempt) -> bool:
+    changed = False
+    actions = list(attempt.actions.all())
+    for action in actions:
+        if action.state == A.RUNNING:
+            changed |= _read(lane, attempt, action)
+    if attempt.state == StepAttempt.State.CANCELLING:
+        return _finish_cancel(lane, attempt, actions) or changed
+    broken = [action for action in actions if action.state in (A.FAILED, A.CANCELLED)]
+    if broken:
+        return _needs_attention(lane, attempt, broken[0]) or changed
+    for action in actions:
+        if action.state == A.PLANNED and _free(actions, action) and not _paused(lane, attempt, action):
+            changed |= _launch(action, attempt)
+    if all(action.state in CLOSED for action in actions):
+        changed |= _finish(lane, attempt)
+    return changed
+
+
+def waits(lane: Lane, action: Action) -> bool:
+    """The action is not to be begun before a person has said a word that is still missing."""
+    return action.parameters.get("waits_for") == "declared" and lane.migration.declared_at is None
+
+
+def _free(actions: list[Action], action: Action) -> bool:
+    by_position = {other.position: other for other in actions}
+    return all(by_position[position].state in CLOSED for position in action.depends_on)
+
+
+def _paused(lane: Lane, attempt: StepAttempt, action: Action) -> bool:
+    """A person's hold stops a real attempt before its next act; taking back is never held."""
+    held = attempt.mode == Mode.REAL and bool(lane.held_by("person"))
+    return held or waits(lane, action)
+
+
+def _launch(action: Action, attempt: StepAttempt) -> bool:
+    """Action and run begin in one transaction; the run's work key says whose it is."""
+    parameters = {key: value for key, value in action.parameters.items() if key != "waits_for"}
+    about = (
+        parameters.get("machine") or parameters.get("server") or parameters.get("target") or parameters.get("source")
+    )
+    with transaction.atomic():
+        if not Action.objects.filter(pk=action.pk, state=A.PLANNED).update(state=A.RUNNING, reason=""):
+            return False
+        runs.request(
+            action.work_key,
+            action.operation,
+            title=action.title,
+            parameters=parameters,
+            server=Server.objects.filter(pk=about).first(),
+            user=attempt.started_by,
+        )
+    action.state = A.RUNNING
+    return True
+
+
+ENDS = {
+    Run.State.SUCCEEDED: A.DONE,
+    Run.State.FAILED: A.FAILED,
+    Run.State.LOST: A.FAILED,
+    Run.State.CANCELLED: A.CANCELLED,
+}
+
+
+def _read(lane: Lane, attempt: StepAttempt, action: Action) -> bool:
+    """Take the end of the action's newest run over."""
+    run = Run.objects.filter(work_key=action.work_key).order_by("-number").first()
+    if run is None or run.is_open:
+        return False
+    state = ENDS[Run.State(run.state)]
+    with transaction.atomic():
+        if not Action.objects.filter(pk=action.pk, state=A.RUNNING).update(
+            state=state, reason=run.reason, finished_at=run.finished_at
+        ):
+            return False
+        _tick_automatic(lane, attempt, action, run)
+    action.state, action.reason = state, run.reason
+    return True
+
+
+def _tick_automatic(lane: Lane, attempt: StepAttempt, action: Action, run: Run) -> None:
+    """An automatic item ticks itself from the run and links to it."""
+    names = {action.operation, f"{action.operation}:{action.parameters.get('place', '')}"}
+    keys = [item.key for item in MODULES[attempt.step.kind].items if item.operation in names]
+    passed = run.state == Run.State.SUCCEEDED and not run.result.get("failed")
+    ChecklistItem.objects.filter(step=attempt.step_id, key__in=keys, automatic=True).update(
+        state=ChecklistItem.State.DONE if passed else ChecklistItem.State.FAILED,
+        run=run,
+        note=run.reason[:500],
+        at=run.finished_at,
+    )
+
+
+def _needs_attention(lane: Lane, attempt: StepAttempt, action: Action) -> bool:
+    reason = action.reason or f"“{action.title}” was cancelled."
+    with transaction.atomic():
+        if attempt.state != StepAttempt.State.RUNNING or not move_attempt(
+            attempt, StepAttempt.State.ATTENTION, reason=reason
+        ):
+            return False
+        step = attempt.step
+        step.refresh_from_db()
+        if step.state in (Step.State.RUNNING, Step.State.UNDOING):
+            move_step(step, Step.State.ATTENTION, reason=reason)
+        Change.bump()
+    return True
+
+
+def _finish(lane: Lane, attempt: StepAttempt) -> bool:
+    """All actions are closed: the step is done, unless a person's part is missing."""
+    module, step = MODULES[attempt.step.kind], attempt.step
+    if attempt.mode == Mode.ROLLBACK:
+        return _finish_undo(lane, attempt)
+    missing = module.unfinished(lane_of(lane.migration, lane.now))
+    if missing:
+        if step.reason != missing:
+            Step.objects.filter(pk=step.pk, state=Step.State.RUNNING).update(reason=missing, version=F("version") + 1)
+        return False
+    with transaction.atomic():
+        if not move_attempt(attempt, StepAttempt.State.DONE):
+            return False
+        step.refresh_from_db()
+        again = step.kind == Step.Kind.DELTA
+        move_step(step, Step.State.READY if again else Step.State.DONE, reason="", finished=True)
+        if step.kind == Step.Kind.VALIDATION:
+            Migration.objects.filter(pk=lane.migration.pk).update(
+                state=Migration.State.COMPLETE, completed_at=timezone.now(), version=F("version") + 1
+            )
+        record("step.done", step, project_id=lane.migration.project_id, after={"attempt": attempt.number})
+        Change.bump()
+    return True
+
+
+def cancel(step_id: int, *, user: User | None, seen_attempt: int) -> None:
+    """Ask the step's open attempt to stop: before the next act where an act cannot be cut."""
+    step = Step.objects.select_related("migration").get(pk=step_id)
+    attempt = _open(step, seen_attempt)
+    with transaction.atomic():
+        if not move_attempt(attempt, StepAttempt.State.CANCELLING, reason="Asked to stop."):
+            raise Conflict(f"“{step}” moved on a moment ago.", "Look at what is there now.")
+        for action in attempt.actions.filter(state=A.RUNNING):
+            for pk in (
+                Run.objects.filter(work_key=action.work_key)
+                .exclude(finished_at__isnull=False)
+                .values_list("pk", flat=True)
+            ):
+                runs.cancel(pk)
+        record("step.cancel", step, actor=user, project_id=step.migration.project_id)
+        Change.bump()
+
+
+def _open(step: Step, seen_attempt: int) -> StepAttempt:
+    attempt = step.attempts.filter(state__in=StepAttempt.OPEN).first()
+    if attempt is None or attempt.number != seen_attempt:
+        raise Conflict(
+            f"“{step}” is {step.get_state_display().lower()} now: the page you pressed on was older.",
+            "Look at what is there now, and press again if it is still right.",
+            code="step.conflict",
+        )
+    return attempt
+
+
+def _finish_cancel(lane: Lane, attempt: StepAttempt, actions: list[Action]) -> bool:
+    """The last running action has ended: now the attempt is cancelled."""
+    if any(action.state == A.RUNNING for action in actions):
+        return False
+    with transaction.atomic():
+        Action.objects.filter(attempt=attempt, state=A.PLANNED).update(
+            state=A.CANCELLED, reason="Cancelled before it began."
+        )
+        if not move_attempt(attempt, StepAttempt.State.CANCELLED, reason="Cancelled."):
+            return False
+        step = attempt.step
+        step.refresh_from_db()
+        if step.state in (Step.State.RUNNING, Step.State.ATTENTION):
+            move_step(step, Step.State.CANCELLED, reason="Cancelled. What was copied is kept.", finished=True)
+        Change.bump()
+    return True
+
+
+def retry(step_id: int, *, user: User | None, seen_attempt: int) -> None:
+    """Failed actions again as new runs of the same work; what is done is kept. Parameters follow the plan as it is now."""
+    step = Step.objects.select_related("migration").get(pk=step_id)
+    attempt = _open(step, seen_attempt)
+    lane = lane_of(step.migration)
+    module = MODULES[step.kind]
+    missing = module.retry_unmet(lane) if attempt.mode == Mode.REAL else []
+    if missing:
+        raise NotReady([item.text for item in missing])
+    with transaction.atomic():
+        if not move_attempt(attempt, StepAttempt.State.RUNNING):
+            raise Conflict(f"“{step}” is not waiting for a retry any more.", "Look at what is there now.")
+        plans = module.plan(lane) if attempt.mode == Mode.REAL else []
+        for action in attempt.actions.filter(state__in=(A.FAILED, A.CANCELLED)):
+            same = plans[action.position - 1] if len(plans) >= action.position else None
+            if same is not None and same.operation == action.operation:
+                action.parameters = {**action.parameters, **same.parameters}
+            action.state, action.reason = A.PLANNED, ""
+            action.save(update_fields=["parameters", "state", "reason"])
+        step.refresh_from_db()
+        undoing = attempt.mode == Mode.ROLLBACK
+        if step.state == Step.State.ATTENTION:
+            move_step(step, Step.State.UNDOING if undoing else Step.State.RUNNING, reason="")
+        record("step.retry", step, actor=user, project_id=step.migration.project_id, after={"attempt": attempt.number})
+        Change.bump()
+
+
+def _finish_undo(lane: Lane, attempt: StepAttempt) -> bool:
+    """What was done is taken back: steps 4 and 5 are undone, and deltas may go on."""
+    with transaction.atomic():
+        if not move_attempt(attempt, StepAttempt.State.DONE):
+            return False
+        for kind in (Step.Kind.STOP, Step.Kind.FINAL):
+            step = lane.steps[kind]
+            step.refresh_from_db()
+            if step.state == Step.State.UNDOING:
+                move_step(step, Step.State.UNDONE, reason="Taken back: services run as recorded.", finished=True)
+            StepAttempt.objects.filter(step=step, mode=Mode.REAL, undone_by=None).exclude(
+                state__in=StepAttempt.OPEN
+            ).update(undone_by=attempt, state=StepAttempt.State.UNDONE)
+        delta = lane.steps[Step.Kind.DELTA]
+        delta.refresh_from_db()
+        if delta.state == Step.State.DONE:
+            move_step(delta, Step.State.READY, reason="")
+        Migration.objects.filter(pk=lane.migration.pk).update(version=F("version") + 1)
+        record("cutover.undone", lane.migration, project_id=lane.migration.project_id)
+        Change.bump()
+    return True

@@ -1,0 +1,111 @@
+"""Approvals follow what they are about: requested when there is something to decide, stale when it changed."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+
+from django.db import transaction
+from django.db.models import F
+
+from migrationhub.audit.record import record
+from projects import digest as digests
+from projects.lanes import lanes_for
+from projects.models import Approval, Migration, Step, StepAttempt, Wave
+from projects.steps.base import Lane
+from servers.models import Change
+
+log = logging.getLogger(__name__)
+State = Approval.State
+Gate = Approval.Gate
+
+
+def advance(now: datetime) -> None:
+    """One pass over every application of every wave that still has a decision before it."""
+    groups: dict[tuple[int, int], list[Migration]] = {}
+    for migration in Migration.objects.filter(
+        state=Migration.State.OPEN, wave__isnull=False, application__isnull=False, steps__isnull=False
+    ).distinct():
+        groups.setdefault((migration.wave_id or 0, migration.application_id or 0), []).append(migration)
+    everything = {lane.migration.pk: lane for lane in lanes_for([m for group in groups.values() for m in group], now)}
+    for (wave_id, application_id), group in groups.items():
+        lanes = [everything[migration.pk] for migration in group]
+        try:
+            _tend(wave_id, application_id, lanes)
+        except Exception:
+            log.exception("Gates of wave %s, application %s", wave_id, application_id)
+
+
+def _tend(wave_id: int, application_id: int, lanes: list[Lane]) -> None:
+    if any(lane.over(Step.Kind.STOP) or lane.open_attempt(Step.Kind.STOP) for lane in lanes):
+        # Services are being stopped or were: the decisions stand as they were made, unless the record differed.
+        _void_by_difference(wave_id, application_id, lanes)
+        return
+    if all(evidence_taken(lane) for lane in lanes):
+        _follow(wave_id, application_id, Gate.SIGN_OFF, digests.plain(digests.subject_of(lanes)), lanes)
+    sign_off = lanes[0].approvals.get(Gate.SIGN_OFF)
+    if sign_off and sign_off.state == State.APPROVED and all(lane.over(Step.Kind.UAT) for lane in lanes):
+        _follow(wave_id, application_id, Gate.GO, digests.plain(digests.go_subject(lanes, sign_off)), lanes)
+    else:
+        _void_go(lanes)
+
+
+def evidence_taken(lane: Lane) -> bool:
+    """The acceptance test was opened and everything that ticks itself has been taken."""
+    attempt = lane.last_attempt(Step.Kind.UAT)
+    if attempt is None or attempt.state in (StepAttempt.State.CANCELLED, StepAttempt.State.UNDONE):
+        return False
+    return all(action.state in ("done", "not_applicable") for action in attempt.actions.all())
+
+
+def _follow(wave_id: int, application_id: int, gate: str, subject: dict[str, object], lanes: list[Lane]) -> None:
+    """Request the approval, or follow a changed subject: an answer to something else needs another look."""
+    now = digests.digest(subject)
+    approval = lanes[0].approvals.get(gate)
+    project_id = lanes[0].migration.project_id
+    if approval is None:
+        with transaction.atomic():
+            approval, made = Approval.objects.get_or_create(
+                wave_id=wave_id, application_id=application_id, gate=gate, defaults={"digest": now, "subject": subject}
+            )
+            if made:
+                record("approval.request", approval, project_id=project_id, after={"digest": now})
+                Change.bump()
+        return
+    if approval.digest == now:
+        return
+    state = approval.state if approval.state in (State.REQUESTED, State.MORE_TIME) else State.STALE
+    with transaction.atomic():
+        if Approval.objects.filter(pk=approval.pk, version=approval.version).update(
+            state=state, digest=now, subject=subject, version=F("version") + 1
+        ):
+            Wave.objects.filter(pk=wave_id).update(version=F("version") + 1)
+            if state == State.STALE:
+                why = " ".join(digests.difference(approval.subject, subject))
+                record("approval.stale", approval, project_id=project_id, why=why)
+            Change.bump()
+
+
+def _void_go(lanes: list[Lane]) -> None:
+    """Without a valid sign-off there is no go, whoever gave it."""
+    approval = lanes[0].approvals.get(Gate.GO)
+    if approval is None or approval.state != State.APPROVED:
+        return
+    with transaction.atomic():
+        if Approval.objects.filter(pk=approval.pk, version=approval.version).update(
+            state=State.STALE, version=F("version") + 1
+        ):
+            Wave.objects.filter(pk=approval.wave_id).update(version=F("version") + 1)
+            record(
+                "approval.stale", approval, project_id=lanes[0].migration.project_id, why="The sign-off is not valid."
+            )
+            Change.bump()
+
+
+def _void_by_difference(wave_id: int, application_id: int, lanes: list[Lane]) -> None:
+    """The services that were found at the stop are not the signed ones: the sign-off is void."""
+    for lane in lanes:
+        attempt = lane.open_attempt(Step.Kind.STOP)
+        if attempt and any(a.operation == "compare_services" and a.state == "failed" for a in attempt.actions.all()):
+            _follow(wave_id, application_id, Gate.SIGN_OFF, digests.plain(digests.subject_of(lanes)), lanes)
+            return

@@ -1,0 +1,85 @@
+"""Step 1: a new instance on the isolated network, the first full sync, boot, smoke check."""
+
+from __future__ import annotations
+
+from projects.models import Step
+from servers.models import HostKey
+from servers.targets import new_target
+
+from .base import Item, Lane, Plan, StepModule, Unmet, busy
+from .moving import machines, probe_plan, profile_of, sync_parameters, sync_plan
+
+
+class InitialMigration(StepModule):
+    kind = Step.Kind.INITIAL
+    items = (Item("smoke", "The clone started and answers", operation="probe", required=False),)
+
+    def unmet(self, lane: Lane) -> list[Unmet]:
+        migration = lane.migration
+        missing = []
+        if migration.wave is None:
+            missing.append(Unmet("It is in no wave: plan it into one.", "plan.wave"))
+        if migration.application is None:
+            missing.append(Unmet("It belongs to no application: choose one.", "plan.application"))
+        if migration.profile is None:
+            missing.append(Unmet("It has no profile: choose how it is migrated.", "plan.profile"))
+        else:
+            missing += platform_unmet(lane)
+        if migration.source.credential is None:
+            missing.append(Unmet("The source has no credential: choose one.", "source.credential"))
+        if not any(key.state == HostKey.State.ACCEPTED for key in migration.source.host_keys.all()):
+            missing.append(Unmet("Nobody has accepted the source's host key: look at it and accept it.", "source.key"))
+        missing += [
+            Unmet(f"{finding['text']} {finding.get('act', '')}".strip(), finding["code"])
+            for finding in migration.source.findings
+            if finding["level"] == "blocking"
+        ]
+        return missing + busy(lane, Step.Kind.INITIAL) + lane.held_by("person", "engine", "limit")
+
+    def prepare(self, lane: Lane) -> None:
+        """The target's row and the key by which we will reach it; the instance itself is made by `provision`."""
+        migration = lane.migration
+        if migration.target_id is None:
+            migration.target = new_target(migration.source, profile_of(migration).platform)
+            migration.save(update_fields=["target"])
+
+    def plan(self, lane: Lane) -> list[Plan]:
+        migration, profile = lane.migration, profile_of(lane.migration)
+        both = machines(migration)
+        return [
+            Plan("facts", "Look at the source", {"server": migration.source_id}),
+            Plan("provision", "Make the instance on the migration network", {**both, "spec": spec_of(lane)}),
+            Plan("preflight", "Check both machines before copying", sync_parameters(migration, "initial")),
+            sync_plan(lane, "initial", f"First full sync ({profile.get_scope_display().lower()})"),
+            Plan("facts", "Look at the clone", {"server": migration.target_id}),
+            probe_plan(lane, "clone", "Smoke check of the clone", until_seconds=60),
+        ]
+
+
+def platform_unmet(lane: Lane) -> list[Unmet]:
+    platform = profile_of(lane.migration).platform
+    if platform.checked_at is None:
+        return [Unmet(f"{platform} was never checked: check it on its page.", "platform.unchecked")]
+    return [
+        Unmet(f"{platform}: {finding['text']} {finding.get('act', '')}".strip(), finding["code"])
+        for finding in platform.findings
+        if finding["level"] == "blocking"
+    ]
+
+
+def spec_of(lane: Lane) -> dict[str, object]:
+    """What is made on the platform (an InstanceSpec without the label, which the placement has)."""
+    profile = profile_of(lane.migration)
+    return {
+        "group_id": profile.group_id,
+        "zone_id": profile.zone_id,
+        "pool_id": profile.pool_id,
+        "instance_type": profile.instance_type,
+        "layout_id": profile.layout_id,
+        "plan_id": profile.plan_id,
+        "image_id": profile.image_id,
+        "network_id": profile.migration_network_id,
+        "datastore_id": profile.datastore_id,
+        "disks": [profile.disk_gib],
+        "nic_type_id": profile.nic_type_id,
+    }

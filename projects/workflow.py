@@ -1,0 +1,239 @@
+"""What may happen next, and the one function that makes it happen.
+
+Every transition is one conditional UPDATE on the states it may come from; a decision that looks at several rows
+also carries the version of migration and wave, which every write bumps that can change a decision.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime, timedelta
+
+from django.contrib.auth.models import User
+from django.db import transaction
+from django.db.models import F
+from django.utils import timezone
+
+from migrationhub.audit.record import record
+from projects import abort, attempts, gates
+from projects.abort import abort_cutover
+from projects.attempts import cancel as cancel_step
+from projects.attempts import retry as retry_step
+from projects.errors import Conflict, NotReady
+from projects.lanes import lane_of, lanes_for
+from projects.models import ChecklistItem, Migration, Step, StepAttempt, Wave
+from projects.states import move_step
+from projects.steps import MODULES
+from projects.steps.base import Lane, Unmet, open_items
+from servers.models import Change
+
+__all__ = [
+    "abort_cutover",
+    "advance",
+    "cancel_step",
+    "completion_unmet",
+    "declare_complete",
+    "plan_steps",
+    "retry_step",
+    "set_delta_schedule",
+    "start_step",
+    "unmet",
+]
+
+log = logging.getLogger(__name__)
+State = Step.State
+STARTABLE = (State.WAITING, State.READY, State.SCHEDULED, State.CANCELLED, State.UNDONE)
+# A person cancelled it: it does not start again by itself.
+SELF_STARTABLE = (State.WAITING, State.READY, State.SCHEDULED, State.UNDONE)
+
+
+def plan_steps(migration: Migration) -> None:
+    """Make the seven steps and their checklists; what exists is left alone."""
+    for position, kind in enumerate(Step.ORDER, start=1):
+        step, made = Step.objects.get_or_create(migration=migration, kind=kind, defaults={"position": position})
+        if made:
+            ChecklistItem.objects.bulk_create(
+                ChecklistItem(
+                    step=step,
+                    position=number,
+                    key=item.key,
+                    title=item.title,
+                    instruction=item.instruction,
+                    role=item.role,
+                    required=item.required,
+                    automatic=bool(item.operation),
+                )
+                for number, item in enumerate(MODULES[kind].items, start=1)
+            )
+
+
+def unmet(step: Step) -> list[Unmet]:
+    """Why the step cannot start, in words; empty when nothing is in the way."""
+    return MODULES[step.kind].unmet(lane_of(step.migration))
+
+
+def start_step(step_id: int, *, user: User | None, seen_state: str, seen_attempt: int) -> StepAttempt:
+    """Start a step for a person. Raises Conflict when the page was old, NotReady with what is missing."""
+    step = Step.objects.select_related("migration").get(pk=step_id)
+    lane = lane_of(step.migration)
+    step = lane.steps[step.kind]
+    last = max((attempt.number for attempt in lane.attempts.get(step.pk, [])), default=0)
+    if step.state != seen_state or last != seen_attempt:
+        raise Conflict(
+            f"“{step}” is {step.get_state_display().lower()} now: the page you pressed on was older.",
+            "Look at what is there now, and press again if it is still right.",
+            code="step.conflict",
+        )
+    if step.state not in STARTABLE:
+        raise Conflict(f"“{step}” is {step.get_state_display().lower()}: it cannot be started.", code="step.state")
+    missing = MODULES[step.kind].unmet(lane)
+    if missing:
+        raise NotReady([item.text for item in missing])
+    return launch(lane, step.kind, user=user)
+
+
+def launch(lane: Lane, kind: str, *, user: User | None) -> StepAttempt:
+    """The one way in which a step starts. The lane's versions guard what was decided on."""
+    step, migration = lane.steps[kind], lane.migration
+    with transaction.atomic():
+        claim_versions(lane)
+        attempt = attempts.begin(lane, kind, user=user)
+        move_step(step, State.RUNNING, reason="", started=True)
+        if kind == Step.Kind.STOP:
+            _end_deltas(lane)
+        record("step.start", step, actor=user, project_id=migration.project_id, after={"attempt": attempt.number})
+        Change.bump()
+    return attempt
+
+
+def claim_versions(lane: Lane) -> None:
+    """Fail if anything that this decision looked at was changed since the lane was read."""
+    migration = lane.migration
+    if not Migration.objects.filter(pk=migration.pk, version=migration.version).update(version=F("version") + 1):
+        raise Conflict(f"{migration} was changed a moment ago.", "Look again.", code="migration.version")
+    if migration.wave and not Wave.objects.filter(pk=migration.wave_id, version=migration.wave.version).update(
+        version=F("version")  # a check, not a change: servers of one wave do not get in each other's way
+    ):
+        raise Conflict(f"{migration.wave} was changed a moment ago.", "Look again.", code="wave.version")
+
+
+def _end_deltas(lane: Lane) -> None:
+    """The stop ends the schedule of deltas: step 2 is done."""
+    step = lane.steps[Step.Kind.DELTA]
+    Migration.objects.filter(pk=lane.migration.pk).update(next_delta_at=None)
+    if step.state not in (State.DONE, State.SKIPPED):
+        move_step(step, State.DONE, reason="The cutover has begun.", finished=True)
+
+
+def set_delta_schedule(migration_id: int, *, user: User | None, minutes: int) -> None:
+    """A delta every `minutes` from now; 0: by hand."""
+    migration = Migration.objects.get(pk=migration_id)
+    if not 0 <= minutes <= 7 * 24 * 60:
+        raise NotReady([f"minutes={minutes}: expected 0 (by hand) to 10080 (a week)."])
+    with transaction.atomic():
+        Migration.objects.filter(pk=migration_id).update(
+            delta_every_minutes=minutes,
+            next_delta_at=timezone.now() + timedelta(minutes=minutes) if minutes else None,
+            version=F("version") + 1,
+        )
+        record(
+            "delta.schedule",
+            migration,
+            actor=user,
+            project_id=migration.project_id,
+            before={"minutes": migration.delta_every_minutes},
+            after={"minutes": minutes},
+        )
+        Change.bump()
+
+
+def declare_complete(migration_id: int, *, user: User) -> None:
+    """A lead says that the migration is complete; then our access to the target is removed."""
+    migration = Migration.objects.get(pk=migration_id)
+    lane = lane_of(migration)
+    missing = completion_unmet(lane)
+    if missing:
+        raise NotReady(missing)
+    with transaction.atomic():
+        if not Migration.objects.filter(
+            pk=migration_id, version=lane.migration.version, declared_at=None, state=Migration.State.OPEN
+        ).update(declared_at=timezone.now(), declared_by=user, version=F("version") + 1):
+            raise Conflict(f"{migration} was changed a moment ago, or was declared complete by somebody else.")
+        record("migration.complete", migration, actor=user, project_id=migration.project_id)
+        Change.bump()
+
+
+def completion_unmet(lane: Lane) -> list[str]:
+    """What keeps the migration from being declared complete."""
+    step = lane.steps[Step.Kind.VALIDATION]
+    attempt = lane.open_attempt(Step.Kind.VALIDATION)
+    if lane.migration.declared_at:
+        return ["It was declared complete already."]
+    if attempt is None:
+        return [f"Final validation is {step.get_state_display().lower()}."]
+    missing = [
+        f"“{action.title}” is not done."
+        for action in attempt.actions.all()
+        if not attempts.waits(lane, action) and action.state not in attempts.CLOSED
+    ]
+    return missing + [f"Open on the checklist: {item.title}." for item in open_items(lane, Step.Kind.VALIDATION)]
+
+
+def advance(now: datetime) -> None:
+    """One pass of the controller over every open migration. Each decision is its own transaction."""
+    open_ones = list(Migration.objects.filter(state=Migration.State.OPEN, steps__isnull=False).distinct())
+    for lane in lanes_for(open_ones, now):
+        try:
+            if attempts.advance(lane) or abort.advance(lane):
+                lane = lane_of(lane.migration, now)
+            _tend(lane, now)
+        except Conflict as conflict:
+            log.info("%s: %s", lane.migration, conflict)  # the next pass sees what is now
+        except Exception:
+            log.exception("Advancing %s failed.", lane.migration)
+    gates.advance(now)
+
+
+def _tend(lane: Lane, now: datetime) -> None:
+    """Start what starts by itself, and keep the words of waiting steps true."""
+    for kind in Step.ORDER:
+        step, module = lane.steps[kind], MODULES[kind]
+        if step.state not in STARTABLE:
+            continue
+        missing = module.unmet(lane)
+        if kind == Step.Kind.DELTA:
+            if step.state != State.CANCELLED and _delta_due(lane, now) and not missing:
+                _schedule_next(lane, now)
+                launch(lane, kind, user=None)
+                return
+        elif module.automatic and not missing and step.state in SELF_STARTABLE:
+            launch(lane, kind, user=None)
+            return
+        _restate(lane, step, missing)
+
+
+def _delta_due(lane: Lane, now: datetime) -> bool:
+    return lane.migration.next_delta_at is not None and lane.migration.next_delta_at <= now
+
+
+def _schedule_next(lane: Lane, now: datetime) -> None:
+    minutes = lane.migration.delta_every_minutes
+    Migration.objects.filter(pk=lane.migration.pk).update(
+        next_delta_at=now + timedelta(minutes=minutes) if minutes else None
+    )
+
+
+def _restate(lane: Lane, step: Step, missing: list[Unmet]) -> None:
+    """waiting | ready | scheduled, and why. A step that is only held is ready; the page draws the hold."""
+    if step.state in (State.CANCELLED, State.UNDONE):
+        return
+    hard = [item for item in missing if item.hold is None]
+    reason = " ".join(item.text for item in (hard or missing))
+    state = State.WAITING if hard else State.READY
+    if step.kind == Step.Kind.DELTA and not hard and lane.migration.next_delta_at:
+        state = State.SCHEDULED
+    if step.state != state:
+        move_step(step, state, reason=reason)
+        Change.bump()
+    elif step.reason != reason:
+        Step.objects.filter(pk=step.pk, state=step.state).update(reason=reason, version=F("version") + 1)
