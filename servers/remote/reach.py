@@ -91,6 +91,6 @@ def _attempt(reach: Reach, timeout: float) -> Attempt:
         Reach.OPEN: "accepts connections",
         Reach.REFUSED: "refuses connections",
         Reach.SILENT: f"gives no answer within {timeout:g} s",
-        Reach.UNREACHABLE: "has no route to it",
+        Reach.UNREACHABLE: "cannot be reached (no route)",
     }
     return Attempt(reach, words[reach])
