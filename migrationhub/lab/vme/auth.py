@@ -60,7 +60,12 @@ class Accounts:
 
     def __init__(self, directory: Path, first_id: int) -> None:
         full = {**dict.fromkeys(FULL, "full"), **dict.fromkeys(READ, "read")}
-        look = {**dict.fromkeys(FULL, "none"), **dict.fromkeys(READ, "read"), "provisioning": "read"}
+        look = {
+            **dict.fromkeys(FULL, "none"),
+            **dict.fromkeys(READ, "read"),
+            "provisioning": "read",
+            "virtual-images": "read",
+        }
         self.by_name = {
             SERVICE: Account(first_id, SERVICE, _password(directory / "account.json", SERVICE), full),
             READER: Account(first_id + 2, READER, _password(directory / "reader.json", READER), look),

@@ -3,46 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from migrationhub.lib.findings import Finding, Level
 from servers.platforms.base import InstanceSpec, PlatformProblem
 from servers.platforms.vme import answers, lookups, shapes
 from servers.platforms.vme.answers import Json, Refused, Unavailable, network_ref, number, obj, pool_ref, text_id
+from servers.platforms.vme.rights import NEEDS, RANK
 from servers.platforms.vme.client import Client
 from servers.platforms.vme.create import plan_bodies
 from servers.platforms.vme.version import IN_PLACE_NICS, OLDEST, build_version
-
-RANK = {"none": 0, "no": 0, "view": 1, "read": 1, "user": 1, "group": 1, "provision": 1, "yes": 2, "full": 2}
-
-
-@dataclass(frozen=True)
-class Need:
-    code: str  # HPE's permission code, as in whoami
-    name: str  # as the role page of VME calls it
-    access: str  # read | full
-    what_for: str
-    level: Level = Level.BLOCKING
-
-
-NEEDS = (
-    Need("provisioning", "Instances: List", "read", "see instances"),
-    Need("provisioning-add", "Instances: Add", "full", "make instances"),
-    Need("provisioning-edit", "Instances: Edit", "full", "label instances"),
-    Need("provisioning-power", "Power Control", "full", "start and stop machines"),
-    Need("provisioning-reconfigure", "Reconfigure", "full", "move machines to the production network"),
-    Need("provisioning-reconfigure-add-network", "Reconfigure: Network Add", "full", "add interfaces"),
-    Need("provisioning-reconfigure-modify-network", "Reconfigure: Network Modify", "full", "move interfaces"),
-    Need("provisioning-reconfigure-remove-network", "Reconfigure: Network Remove", "full", "remove interfaces"),
-    Need("execution-request", "API: Execution Request", "full", "read back the target's host key"),
-    Need("infrastructure-networks", "Networks", "read", "choose networks"),
-    Need("infrastructure-storage", "Storage", "read", "choose a datastore"),
-    Need("virtual-images", "Virtual Images", "read", "choose an image"),
-    Need("admin-servers", "Compute", "read", "see whether a name is free"),
-    Need("provisioning-delete", "Instances: Delete", "full", "undo an initial migration", Level.WARNING),
-    Need("snapshots", "Snapshots", "full", "take snapshots and revert", Level.WARNING),
-)
 
 
 def check(client: Client, spec: InstanceSpec | None, production_network: str = "") -> list[Finding]:
@@ -141,21 +111,28 @@ def rights(name: str, whoami: Json) -> list[Finding]:
             f"{name} tells no permissions of this account.",
             "Check the account's role in VME.",
         )
+    # An older release has one right for all that is done to instances, and tells no finer ones.
+    coarse = RANK.get(has.get("provisioning", "none"), 0) == RANK["full"] and not any(
+        code.startswith("provisioning-") for code in has
+    )
     findings = []
     for need in NEEDS:
         access = has.get(need.code, "none")
-        # A code that this release does not know is told as missing: better one needless look than a surprise.
-        if RANK.get(access.lower(), 0) < RANK[need.access]:
-            findings.append(
-                Finding(
-                    need.level,
-                    f"permission.{need.code}",
-                    f"The account may not {need.what_for}: “{need.name}” ({need.code}) is {access}, {need.access} is"
-                    " needed.",
-                    f"Set “{need.name}” to {need.access.capitalize()} in the account's role.",
-                    need.code,
-                )
+        if RANK.get(access.lower(), 0) >= RANK[need.access]:
+            continue
+        untold = coarse and need.code.startswith("provisioning-")
+        findings.append(
+            Finding(
+                Level.WARNING if untold else need.level,
+                f"permission.{need.code}",
+                f"It is not told whether the account may {need.what_for}: {name} has no “{need.name}” ({need.code})."
+                if untold
+                else f"The account may not {need.what_for}: “{need.name}” ({need.code}) is {access},"
+                f" {need.access} is needed.",
+                f"Set “{need.name}” to {need.access.capitalize()} in the account's role.",
+                need.code,
             )
+        )
     return findings or ready("permissions", f"The account has all {len(NEEDS)} permissions that are needed.")
 
 

@@ -282,6 +282,15 @@ def test_every_operation_that_we_call_is_covered(document: Document, exchanges: 
     assert called - only_success == set(READS)
 
 
+def test_a_property_that_hpe_does_not_know_would_be_found(document: Document) -> None:
+    schema = document.request_schema(document.paths["/api/instances"]["post"])
+    assert schema is not None
+    sent = {"instance": {"name": "x", "nme": 1}, "networkInterfaces": [{"network": {"id": "network-1"}, "vlan": 2}]}
+    assert set(document.unknown(schema, sent)) == {"instance.nme", "networkInterfaces[].vlan"}
+    assert any("site" in problem for problem in document.invalid(schema, sent))
+    assert not document.knows(schema, "instance.nme") and document.knows(schema, "networkInterfaces[].network.id")
+
+
 # -- HPE's own examples through our eyes ------------------------------------------------------------------------
 
 
