@@ -20,6 +20,7 @@ import pytest
 
 from migrationhub.lab.hosts import ExecResult, HostSpec, Nic
 from migrationhub.lab.process import PORT, ProcessBackend
+from migrationhub.lab.process_table import wait_for
 from migrationhub.lab.state import Lab, known_labs
 from servers.remote.base import Endpoint
 
@@ -43,8 +44,10 @@ class ProcessHost:
         return self.backend.execute(self.name, script, timeout)
 
     def start(self) -> None:
-        """Power on, and accept what the host shows."""
+        """Power on, wait until supervisord calls every service started, and accept the host's keys."""
         self.backend.start(self.name)
+        if not wait_for(lambda: "STARTING" not in self.supervisorctl("status"), 20):
+            pytest.fail(f"{self.name}: services do not start: {self.supervisorctl('status')}")
         self.endpoint = replace(self.endpoint, address=self.backend.address(self.name), host_keys=self.host_keys())
 
     def stop(self, *, hard: bool = False) -> None:

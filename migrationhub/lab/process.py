@@ -20,8 +20,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -29,11 +28,12 @@ from typing import Any
 from migrationhub.lab import process_account, process_table
 from migrationhub.lab.hosts import ExecResult, HostSpec, Nic
 from migrationhub.lab.process_account import Account
-from migrationhub.lab.process_keeper import PORT, Host
-from migrationhub.lab.process_table import Process
+from migrationhub.lab.process_keeper import PORT, Host, processes_of
+from migrationhub.lab.process_table import Process, wait_for
 from migrationhub.lab.recipes_process import RECIPES, TRAP_LOG, Build
 from migrationhub.lab.state import REPOSITORY, Lab, LabProblem
 
+KEEPER = "migrationhub.lab.process_keeper"
 NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,50}")
 START_SECONDS = 30.0
 STOP_SECONDS = 75.0  # more than the keeper gives the services
@@ -271,8 +271,7 @@ class ProcessBackend:
 
     def _inside(self, name: str) -> list[Process]:
         """The host's processes, without its keeper."""
-        root = str(self.root(name))
-        found = set(process_table.with_environment("HOST_DIR", root, self.account.uid))
+        found = set(processes_of(self.root(name), self.account))
         if keeper := self.keeper(name):
             found.update(process_table.descendants(keeper.pid))
         return sorted(found)
@@ -386,16 +385,3 @@ class ProcessBackend:
             yield
         finally:
             os.close(handle)
-
-
-KEEPER = "migrationhub.lab.process_keeper"
-
-
-def wait_for(done: Callable[[], bool], seconds: float) -> bool:
-    """Look again and again until it is so; False after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while not done():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.03)
-    return True

@@ -94,8 +94,7 @@ class Host:
         }
 
     def processes(self) -> list[Process]:
-        """Every process that was started on this host, wherever it went since."""
-        return process_table.with_environment("HOST_DIR", str(self.root), self.account.uid)
+        return processes_of(self.root, self.account)
 
     def daemons(self) -> dict[str, list[str]]:
         root = self.root
@@ -111,6 +110,12 @@ class Host:
         for address in self.addresses:
             sshd += ["-o", f"ListenAddress={address}:{PORT}"]
         return {"supervisord": supervisord, "sshd": sshd}
+
+
+def processes_of(root: Path, account: Account) -> list[Process]:
+    """Every process that was started on a host, wherever it went since."""
+    started = process_table.with_environment("HOST_DIR", str(root), account.uid)
+    return [*started, *process_table.sshd_with(f"{root}/etc/ssh/sshd_config", account.uid)]
 
 
 class Keeper:

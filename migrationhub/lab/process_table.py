@@ -84,6 +84,12 @@ def with_arguments(arguments: Iterable[str], uid: int) -> list[Process]:
     return _matching(uid, "cmdline", lambda words: words[-len(wanted) - 1 : -1] == wanted)
 
 
+def sshd_with(configuration: str, uid: int) -> list[Process]:
+    """sshd listeners of a user: they write their title over their environment, but it names the configuration."""
+    wanted = os.fsencode(configuration)
+    return _matching(uid, "cmdline", lambda words: words[0].startswith(b"sshd") and wanted in b" ".join(words))
+
+
 def end(look: Callable[[], list[Process]], *, grace: float, limit: float = 10.0) -> bool:
     """End what `look` finds, again and again until it finds nothing: SIGTERM, `grace` seconds later SIGKILL.
 
@@ -102,6 +108,16 @@ def end(look: Callable[[], list[Process]], *, grace: float, limit: float = 10.0)
                 asked.add(process)
                 send(process, signal.SIGTERM)
         time.sleep(0.02)
+    return True
+
+
+def wait_for(done: Callable[[], bool], seconds: float) -> bool:
+    """Look again and again until it is so; False after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not done():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.03)
     return True
 
 

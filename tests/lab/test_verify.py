@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from migrationhub.lab import verify_orders, verify_trees
-from migrationhub.lab.process import wait_for
+from migrationhub.lab.process_table import wait_for
 from migrationhub.lab.programs import __file__ as programs
 from migrationhub.lab.state import LabProblem
 from migrationhub.lab.verify import compare_orders, compare_trees
