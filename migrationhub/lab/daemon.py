@@ -39,7 +39,8 @@ def launch(settings: Path) -> None:
 class Daemon:
     """One program with a directory of its own: keeper.json, lock and log are in it."""
 
-    def __init__(self, directory: Path, name: str) -> None:
+    def __init__(self, directory: Path, name: str, cgroup: str = "") -> None:
+        self.cgroup = cgroup  # "" where this user may make none
         self.directory = directory
         self.settings = directory / f"{name}.keeper.json"
         self.lock = directory / f"{name}.lock"
@@ -56,11 +57,8 @@ class Daemon:
         words = ["env", *(f"{name}={value}" for name, value in (environment or {}).items()), *argv]
         spec = {
             "lock": str(self.lock),
-            "before": [],
             "argv": words,
-            "after": [],
-            "again": [],
-            "cgroup": "",
+            "cgroup": self.cgroup,
             "log": str(self.log),
         }
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -78,6 +76,8 @@ class Daemon:
             if time.monotonic() > deadline:
                 os.kill(pid, signal.SIGKILL)  # its program dies with it
             time.sleep(0.05)
+        if self.cgroup:
+            keeper.remove_cgroup(self.cgroup)
 
     def last_words(self, lines: int = 8) -> str:
         """The end of its log, for an error message."""

@@ -12,6 +12,7 @@ keeper.json:
   argv    the program
   after   commands after every end, and first of all for what a killed keeper left; failures are ignored
   again   exit codes after which the program is started again (133: a guest that rebooted)
+  ended   file that is made when the program ended by itself with 0; "" for none
   cgroup  name below each cgroup hierarchy that systemd manages, "" for none
   log     file that gets the output
   cwd     directory to run in
@@ -77,6 +78,25 @@ def remove_cgroup(name: str) -> None:
                 break
 
 
+def kill_cgroup(name: str, seconds: float = 5.0) -> None:
+    """Kill every process in the group and below it, and remove it."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        pids = {
+            int(pid)
+            for mount in cgroup_mounts()
+            for path in (mount / name).rglob("cgroup.procs")
+            for pid in path.read_text().split()
+        }
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        if not pids:
+            break
+        time.sleep(0.05)
+    remove_cgroup(name)
+
+
 class Keeper:
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -105,6 +125,8 @@ class Keeper:
                 code = self.once()
             finally:
                 self.clear()
+            if code == 0 and self.spec.get("ended"):
+                Path(self.spec["ended"]).touch()
             if code not in self.spec.get("again", []):
                 break
         self.say(f"ended with {code}")

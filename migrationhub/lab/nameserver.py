@@ -84,16 +84,15 @@ class Nameserver:
         self.lab = lab
         self.kind = kind
         self.directory = lab.dir / "dns"
-        self.daemon = Daemon(self.directory, "named")
+        self.daemon = Daemon(self.directory, "named", f"migrationhub-lab/{lab.tag}/.named" if os.geteuid() == 0 else "")
 
     @property
     def port(self) -> int:
-        # Process hosts may be run by anybody, who cannot have a port below 1024.
-        return 53 if self.kind == "nspawn" else 5300
+        return self.lab.resolver("production", self.kind)[1]
 
     def address(self, side: str) -> str:
         """Where the view of a side answers."""
-        return self.lab.address(side, 2, self.kind)
+        return self.lab.resolver(side, self.kind)[0]
 
     def key(self, name: str = PRODUCT_KEY) -> Key:
         made = stored(self.directory / f"{name}.key", lambda: base64.b64encode(secrets.token_bytes(32)).decode())

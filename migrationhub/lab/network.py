@@ -22,6 +22,7 @@ ROUTER, RESOLVER = 1, 2  # host numbers on both sides
 HUB_SIDE, ROUTER_SIDE = 1, 2  # host numbers on the hub's link
 SIDES = ("production", "migration")
 
+# Traffic within a side passes here too on a machine whose bridges call netfilter (Docker's do).
 FIREWALL = """
 table inet lab {{
   counter refused_migration {{ }}
@@ -29,6 +30,8 @@ table inet lab {{
     type filter hook forward priority filter; policy drop;
     ct state established,related accept
     iifname "hub" accept
+    iifname "production" oifname "production" accept
+    iifname "migration" oifname "migration" accept
     iifname "production" oifname "migration" tcp dport {port} accept
     iifname "migration" counter name refused_migration
     reject with icmpx admin-prohibited

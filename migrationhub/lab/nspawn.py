@@ -8,6 +8,7 @@ starts it again when the guest reboots.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -29,6 +30,7 @@ from migrationhub.lab.state import NAME, Lab, LabProblem
 
 REBOOT = 133  # systemd-nspawn's exit code when the guest asked for a reboot
 POWER_OFF = signal.SIGRTMIN + 4
+OFF = "off"  # file of a host that was switched off, by whomever: nobody starts it again but who is told to
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -52,8 +54,11 @@ class NspawnBackend:
                 "Use 1 to 31 small letters, digits and hyphens.",
                 code="lab.host-name",
             )
-        if self._exists(spec.name):
-            return
+        with self._lock(spec.name):
+            if not self._exists(spec.name):
+                self._create(spec)
+
+    def _create(self, spec: HostSpec) -> None:
         self._sweep(spec.name)
         building = self.hosts / f".new-{spec.name}"
         building.mkdir(parents=True, mode=0o700)
@@ -68,14 +73,25 @@ class NspawnBackend:
             disk.remove()
             shutil.rmtree(building)
             raise
+        (building / OFF).touch()
         building.rename(self.hosts / spec.name)
 
     def delete(self, name: str) -> None:
-        self.stop(name, hard=True)
-        if self._exists(name):
-            # Out of sight first: half a host must never be taken for a whole one.
-            (self.hosts / name).rename(self.hosts / f".old-{name}")
-        self._sweep(name)
+        with self._lock(name):
+            self._stop(name, hard=True)
+            if self._exists(name):
+                # Out of sight first: half a host must never be taken for a whole one.
+                (self.hosts / name).rename(self.hosts / f".old-{name}")
+            self._sweep(name)
+
+    def down(self) -> None:
+        """Delete every host, and whatever else a crash left of one."""
+        for name in self.names():
+            self.delete(name)
+        # Guests whose directory somebody deleted by hand: no lock leads to them any more.
+        keeper.kill_cgroup(f"migrationhub-lab/{self.lab.tag}")
+        for left in self.hosts.glob(".[no][el][wd]-*"):
+            self._sweep(left.name[5:])
 
     def _sweep(self, name: str) -> None:
         for left in (self.hosts / f".new-{name}", self.hosts / f".old-{name}"):
@@ -98,13 +114,22 @@ class NspawnBackend:
             return "absent"
         return "on" if keeper.holder(self.hosts / name / "lock") else "off"
 
+    def should_run(self, name: str) -> bool:
+        """Off, but neither it nor anybody else switched it off: its keeper was killed or this machine restarted."""
+        return self.power(name) == "off" and not (self.hosts / name / OFF).exists()
+
     def start(self, name: str) -> None:
+        with self._lock(name):
+            self._start(name)
+
+    def _start(self, name: str) -> None:
         directory = self._directory(name)
         if self.power(name) == "on":
             return
         Disk(directory).mount()
         self._clear(name)
         self._write_keeper(name)
+        (directory / OFF).unlink(missing_ok=True)
         launch(directory / "keeper.json")
         deadline = time.monotonic() + 30
         while self._init(name) is None:
@@ -114,6 +139,11 @@ class NspawnBackend:
 
     def stop(self, name: str, *, hard: bool = False, timeout: float = 90.0) -> None:
         """Power off. Orderly: the guest's init is asked, again every three seconds, for `timeout` seconds."""
+        self._directory(name)
+        with self._lock(name):
+            self._stop(name, hard=hard, timeout=timeout)
+
+    def _stop(self, name: str, *, hard: bool, timeout: float = 90.0) -> None:
         if self.power(name) == "on":
             deadline = time.monotonic() + (10 if hard else timeout)
             asked = 0.0
@@ -133,6 +163,7 @@ class NspawnBackend:
                 os.kill(pid, signal.SIGKILL)  # its guest dies with it
                 time.sleep(0.2)
         if self._exists(name):
+            (self.hosts / name / OFF).touch()
             self._clear(name)
 
     def _signal(self, name: str, number: int) -> None:
@@ -190,6 +221,7 @@ class NspawnBackend:
             "argv": argv,
             "after": self.network.unwiring(name),
             "again": [REBOOT],
+            "ended": str(directory / OFF),
             "cgroup": self._cgroup(name),
             "log": str(directory / "console.log"),
         }
@@ -259,7 +291,7 @@ class NspawnBackend:
         if kept.is_dir():
             return
         making = directory / "snapshots" / f".{snapshot}"
-        with self._frozen(name):
+        with self._lock(name), self._frozen(name):
             Disk(directory).copy_to(making)
         making.rename(kept)
 
@@ -270,11 +302,12 @@ class NspawnBackend:
             raise LabProblem(
                 f"“{name}” has no snapshot “{snapshot}”.", "Choose one that was taken.", code="lab.snapshot"
             )
-        was = self.power(name)
-        self.stop(name, hard=True)
-        Disk(directory).copy_from(kept)
-        if was == "on":
-            self.start(name)
+        with self._lock(name):
+            was = self.power(name)
+            self._stop(name, hard=True)
+            Disk(directory).copy_from(kept)
+            if was == "on":
+                self._start(name)
 
     @contextlib.contextmanager
     def _frozen(self, name: str) -> Iterator[None]:
@@ -291,6 +324,17 @@ class NspawnBackend:
                 path.write_text("0")
 
     # -- files ----------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _lock(self, name: str) -> Iterator[None]:
+        """One change to a host at a time: the platform, `lab up` and a person are different processes."""
+        self.hosts.mkdir(parents=True, exist_ok=True)
+        handle = os.open(self.hosts / f".lock-{name}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
 
     def _exists(self, name: str) -> bool:
         return (self.hosts / name / "host.json").exists()

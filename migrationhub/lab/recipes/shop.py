@@ -55,7 +55,7 @@ as_postgres pgbench -h /var/run/postgresql -U shop -i -q -s 6 shop 2>&1
 as_postgres psql -qd shop -c 'CREATE EXTENSION amcheck'
 pg_ctlcluster 15 main stop -m fast
 rm -f /var/log/postgresql/*
-useradd --system --no-create-home orders
+useradd --uid 3001 --no-create-home --shell /usr/sbin/nologin orders
 systemctl enable orders.service
 """
 SHOP_DB = Recipe(
@@ -101,7 +101,7 @@ SHOP_WEB = Recipe(
     commands=f"""{NETWORKD}
 rm -f /etc/nginx/sites-enabled/default
 ln -s ../sites-available/shop /etc/nginx/sites-enabled/shop
-useradd --system --no-create-home shop
+useradd --uid 3002 --no-create-home --shell /usr/sbin/nologin shop
 systemctl enable shop.service nginx.service
 """,
     network="networkd",
