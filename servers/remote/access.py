@@ -148,15 +148,12 @@ def proven_removed(endpoint: Endpoint, connect: Connect | None = None, *, timeou
     )
 
 
-def authorize_transfer(connection: Connection, public_key: str, command: str | None = None) -> None:
-    """Let the holder of `public_key` run one forced command on this target, and nothing else.
+def authorize_transfer(connection: Connection, public_key: str, command: str) -> None:
+    """Let the holder of `public_key` run `command` on this target whatever it asks for, and nothing else.
 
-    `command` None: rsync as a receiving server below the host's root (`transfer_command`), installed here.
+    `command` is a line for the login shell; it sees what was asked for in SSH_ORIGINAL_COMMAND.
     """
-    if command is None:
-        _install_transfer(connection)
-        command = transfer_command(connection.endpoint)
-    quoted = command.replace("\\", "\\\\").replace('"', '\\"')
+    quoted = command.replace('"', '\\"')
     bare = _bare_key(public_key)
     kept = [line for line in _transfer_lines(connection) if bare not in line]
     kept.append(f'restrict,command="{quoted}" {bare} {TRANSFER_MARK}')
@@ -170,19 +167,6 @@ def revoke_transfer(connection: Connection, public_key: str) -> None:
     kept = [line for line in lines if not (bare in line and line.endswith(TRANSFER_MARK))]
     if kept != lines:
         _put_lines(connection, kept)
-
-
-def transfer_command(endpoint: Endpoint) -> str:
-    """The forced command that only receives by rsync below the root of this host."""
-    root = endpoint.directory if endpoint.manager == "supervisord" else "/"
-    return shlex.join([f"{_base(endpoint)}/var/lib/migrationhub/transfer", root])
-
-
-def _install_transfer(connection: Connection) -> None:
-    base = _base(connection.endpoint)
-    connection.run(["mkdir", "-p", "-m", "0700", f"{base}/var/lib/migrationhub"], check=True)
-    text = _filled(scripts.TRANSFER, connection.endpoint.manager, "")
-    connection.put(text.encode(), f"{base}/var/lib/migrationhub/transfer", mode=0o755)
 
 
 def _base(endpoint: Endpoint) -> str:

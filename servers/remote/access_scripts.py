@@ -169,38 +169,3 @@ fi
 rm -rf "$home/run/migrationhub" "$home/var/lib/migrationhub"
 echo "@MARK@: closing"
 """
-
-# Forced command of a transfer key: rsync as a receiving server below one root, nothing else. Words with shell
-# characters are refused rather than quoted; secluded arguments (-s) are, because they would hide the destination.
-TRANSFER = r"""#!/bin/sh
-# @TRANSFER@: the only program that the key of a sync may start.
-set -fu
-LC_ALL=C
-export LC_ALL
-refuse() { echo "@TRANSFER@: refused: $1" >&2; exit 1; }
-root=${1%/}
-asked=${SSH_ORIGINAL_COMMAND-}
-case $asked in
-  "rsync --server "*) ;;
-  *) refuse "only rsync in server mode may be started by this key." ;;
-esac
-case $asked in
-  *[!A-Za-z0-9\ ._/=,:@%+-]*) refuse "a character that has a meaning for the shell." ;;
-esac
-set -- $asked
-last=
-for word; do
-  last=$word
-  case $word in
-    --sender | --daemon | --config* | --log-file* | --secluded-args | --protect-args) refuse "$word" ;;
-    --*) ;;
-    -*) case ${word%%e.*} in *s*) refuse "secluded arguments hide the destination." ;; esac ;;
-  esac
-done
-case /$last/ in */../*) refuse "a destination with .. in it." ;; esac
-case $last/ in
-  "$root"/*) ;;
-  *) refuse "the destination $last is not below $root/." ;;
-esac
-exec "$@"
-"""

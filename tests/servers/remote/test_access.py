@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import gzip
-import os
-import shlex
 import socket
 import stat
 import subprocess
@@ -18,7 +16,6 @@ import pytest
 
 from migrationhub.lib.findings import Level, Problem
 from servers.remote import access
-from servers.remote.access_scripts import TRANSFER
 from servers.remote.base import AuthenticationFailed, Connection, Endpoint, RemoteProblem
 from servers.remote.ssh import connect
 
@@ -69,64 +66,6 @@ def test_read_back_without_a_key_says_what_came_instead() -> None:
     with pytest.raises(Problem, match="no such file") as caught:
         access.parse_read_back("sh: 1: no such file\n")
     assert caught.value.act
-
-
-@pytest.fixture
-def transfer(tmp_path: Path) -> Callable[[str], tuple[int, str]]:
-    """Runs the forced command with a stand-in for rsync that prints its arguments."""
-    script = tmp_path / "transfer"
-    script.write_text(TRANSFER.replace("@TRANSFER@", access.TRANSFER_MARK))
-    (tmp_path / "rsync").write_text("#!/bin/sh\nprintf '%s|' \"$@\"\n")
-    (tmp_path / "rsync").chmod(0o755)
-
-    def ask(command: str | None, root: str = "/srv/host") -> tuple[int, str]:
-        environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
-        if command is not None:
-            environment["SSH_ORIGINAL_COMMAND"] = command
-        done = subprocess.run(["sh", script, root], env=environment, capture_output=True, text=True)
-        return done.returncode, done.stdout + done.stderr
-
-    return ask
-
-
-@pytest.mark.parametrize("root", ["/", "/srv/host", "/srv/host/"])
-def test_transfer_runs_rsync_as_a_receiving_server(transfer: Callable[..., tuple[int, str]], root: str) -> None:
-    command = "rsync --server -logDtpAXHre.iLsfxCIvu --delete --numeric-ids . /srv/host/data"
-    rc, out = transfer(command, root)
-    assert (rc, out) == (0, "|".join(command.split()[1:]) + "|")
-
-
-@pytest.mark.parametrize(
-    "command",
-    [
-        None,
-        "",
-        "ls",
-        "sh",
-        "rsync",
-        "rsync -a / /srv/host/x",
-        "rsyncx --server -e.Lsf . /srv/host/",
-        "rsync --server --sender -logDtpre.iLsfxCIvu . /srv/host/",
-        "rsync --server --daemon .",
-        "rsync --server -e.Lsf --config=/tmp/x . /srv/host/",
-        "rsync --server -slogDtpre.iLsfxCIvu . /srv/host/",
-        "rsync --server -e.Lsf . /srv/host/; reboot",
-        "rsync --server -e.Lsf . /srv/host/$(reboot)",
-        "rsync --server -e.Lsf . /srv/host/`reboot`",
-        "rsync --server -e.Lsf . /srv/host/ | sh",
-        "rsync --server -e.Lsf . /srv/host/ > /etc/passwd",
-        "rsync --server -e.Lsf . /srv/host/\nreboot",
-        "rsync --server -e.Lsf . /srv/host/../other",
-        "rsync --server -e.Lsf . /srv/host2/",
-        "rsync --server -e.Lsf . /srv",
-        "rsync --server -e.Lsf . relative",
-        "rsync --server -e.Lsf . /srv/host/*",
-    ],
-)
-def test_transfer_refuses_everything_else(transfer: Callable[..., tuple[int, str]], command: str | None) -> None:
-    rc, out = transfer(command)
-    assert rc == 1
-    assert "migrationhub-transfer: refused:" in out
 
 
 def run_script(text: str, home: Path) -> str:
@@ -259,11 +198,15 @@ def test_nobody_gets_in_without_our_key(clone: object) -> None:
 
 
 @pytest.mark.nspawn
-def test_opening_again_over_the_access_changes_nothing(clone: object) -> None:
+def test_opening_again_in_any_way_changes_nothing(clone: object) -> None:
     before = ours(clone)
     connection = opened(before)
+    said = "migrationhub-access: open on port 2299\n"
     result = connection.run(access.user_data(PUBLIC), timeout=30)
-    assert (result.rc, result.text) == (0, "migrationhub-access: open on port 2299\n"), result.error_text
+    assert (result.rc, result.text) == (0, said), result.error_text
+    for script in (access.user_data(PUBLIC), "\n".join(access.console_lines(PUBLIC))):  # by the API, in a console
+        done = clone.execute(script)  # type: ignore[attr-defined]
+        assert (done.rc, done.out) == (0, said), done.err
     assert connection.run(["echo", "still here"]).text == "still here\n"
     connection.close()
     assert ours(clone) == before
@@ -318,39 +261,42 @@ def test_etc_of_a_source_synced_over_it_does_not_lock_us_out(clone: object) -> N
     after.close()
 
 
-@pytest.mark.nspawn
-def test_transfer_key_can_only_push_by_rsync(clone: object, tmp_path: Path) -> None:
-    private, public = access.new_key_pair("transfer")
-    endpoint, connection = ours(clone), opened(ours(clone))
-    key, known, data = tmp_path / "key", tmp_path / "known", tmp_path / "data"
+def ssh_client(endpoint: Endpoint, private_key: str, directory: Path) -> list[str]:
+    """The real client with a given key, without the command."""
+    key, known = directory / "key", directory / "known"
     key.touch(0o600)
-    key.write_text(private)
-    known.write_text(f"[{endpoint.address}]:{endpoint.port} {endpoint.host_keys[0]}\n")
-    data.mkdir()
-    (data / "file").write_text("moved")
+    key.write_text(private_key)
+    name = f"[{endpoint.address}]:{endpoint.port}"
+    known.write_text("".join(f"{name} {line}\n" for line in endpoint.host_keys))
     options = ["-F", "none", "-p", str(endpoint.port), "-i", str(key), "-o", f"UserKnownHostsFile={known}"]
-    ssh = ["ssh", *options, "-o", "BatchMode=yes", "-o", "LogLevel=ERROR"]
-    login = f"root@{endpoint.address}"
+    return ["ssh", *options, "-o", "BatchMode=yes", "-o", "LogLevel=ERROR", f"{endpoint.username}@{endpoint.address}"]
 
-    def call(*argv: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(argv, capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL)
 
-    push = ["rsync", "-aHAX", "--numeric-ids", "-e", shlex.join(ssh), f"{data}/"]
-    access.authorize_transfer(connection, public)
-    access.authorize_transfer(connection, public)
-    assert connection.run("wc -l </etc/migrationhub/transfer_keys").text == "1\n"
-    done = call(*push, f"{login}:/srv/moved/")
-    assert done.returncode == 0, done.stderr
-    assert connection.get("/srv/moved/file") == b"moved"
-    assert "refused" in call(*ssh, login, "cat /etc/shadow").stderr
-    assert "refused" in call(*ssh, login).stderr
-    pulled = call("rsync", "-e", shlex.join(ssh), f"{login}:/etc/shadow", str(tmp_path / "shadow"))
-    assert pulled.returncode != 0
-    assert not (tmp_path / "shadow").exists()
+def transfer_is_forced(endpoint: Endpoint, directory: Path) -> None:
+    """A transfer key runs its one command, whatever is asked for, until it is revoked."""
+    private, public = access.new_key_pair("transfer")
+    connection, client = opened(endpoint, 5), ssh_client(endpoint, private, directory)
+
+    def call(*command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([*client, *command], capture_output=True, text=True, timeout=20, input="")
+
+    forced = 'echo "only this"; echo asked for $SSH_ORIGINAL_COMMAND'
+    access.authorize_transfer(connection, public, "echo old")
+    access.authorize_transfer(connection, public, forced)  # again: the new command holds, once
+    assert call("cat /etc/shadow").stdout == "only this\nasked for cat /etc/shadow\n"
+    assert call().stdout == "only this\nasked for\n"
+    forward = [*client[:-1], "-o", "ExitOnForwardFailure=yes", "-N", "-R", "0:127.0.0.1:1", client[-1]]
+    assert subprocess.run(forward, capture_output=True, timeout=20).returncode == 255
     access.revoke_transfer(connection, public)
-    assert call(*push, f"{login}:/srv/again/").returncode == 255
-    opened(endpoint, 5).close()
+    access.revoke_transfer(connection, public)
+    assert call("true").returncode == 255
     connection.close()
+    opened(endpoint, 5).close()
+
+
+@pytest.mark.nspawn
+def test_transfer_key_runs_only_its_command(clone: object, tmp_path: Path) -> None:
+    transfer_is_forced(ours(clone), tmp_path)
 
 
 @pytest.mark.nspawn
@@ -370,6 +316,38 @@ def test_removal_over_the_access_itself_ends_in_a_refused_connection(clone: obje
     while clone.execute(left).out != "0\n":  # type: ignore[attr-defined]
         assert time.monotonic() < until, clone.execute(left).out  # type: ignore[attr-defined]
         time.sleep(0.2)
+    assert clone.execute("grep -rl migrationhub-access /etc /var/lib/cloud").out == ""  # type: ignore[attr-defined]
     units = clone.execute("systemctl list-units --all --plain --no-legend 'migrationhub*'").out  # type: ignore[attr-defined]
     assert units == ""
     assert clone.execute("systemctl is-active ssh.service; ls -d /run/sshd").out == "active\n/run/sshd\n"  # type: ignore[attr-defined]
+
+
+# -- on a process host --------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("trap_commands")
+def test_access_to_a_process_host_by_user_data_until_its_removal(
+    process_host: Callable[..., object], tmp_path: Path
+) -> None:
+    host = process_host("access", network="migration", user_data=access.user_data(PUBLIC, manager="supervisord"))
+    there = host.endpoint  # type: ignore[attr-defined]
+    deadline = time.monotonic() + 20
+    while "host-key" not in (shown := host.execute(access.read_back_script(manager="supervisord")).out):  # type: ignore[attr-defined]
+        assert time.monotonic() < deadline, shown
+        time.sleep(0.2)
+    endpoint = access.endpoint(
+        "clone",
+        there.address,
+        private_key=PRIVATE,
+        host_keys=access.parse_read_back(shown),
+        manager="supervisord",
+        directory=there.directory,
+        username=there.username,
+    )
+    connection = opened(endpoint, 20)
+    transfer_is_forced(endpoint, tmp_path)
+    assert access.proven_removed(endpoint, connect).level is Level.BLOCKING
+    connection.run(access.removal_script(manager="supervisord", directory=there.directory), check=True)
+    assert access.proven_removed(endpoint, connect).level is Level.READY
+    connection.close()
+    opened(there, 5).close()  # the host's own key still works
