@@ -149,7 +149,9 @@ def _view(job: MoveJob, here: Layout, mounts: list[Mount]) -> str:
     if job.freeze.method != "snapshot-btrfs":
         return ""
     subvolume = _subvolume(job)
-    points = sorted({"/", subvolume, *(mount.point for mount in mounts if mount.local)})
+    patterns = _patterns(job)
+    local = (mount.point for mount in mounts if mount.local and not ex.left_out(mount.point, patterns))
+    points = sorted({"/", subvolume, *local})
     lines = ["build_view() {"]
     for point in points:
         place = shlex.quote(f"{here.job}/view{'' if point == '/' else point}")

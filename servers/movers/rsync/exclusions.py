@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 from migrationhub.lib.findings import Problem
 from servers.remote.access import EXCLUDED_PATHS
@@ -191,6 +192,18 @@ def exclusions(scope: str, profile: Iterable[str]) -> tuple[Exclusion, ...]:
 def literal(path: str) -> str:
     """A path as a pattern that matches nothing else."""
     return "".join(f"\\{letter}" if letter in "\\*?[" else letter for letter in path)
+
+
+def left_out(path: str, patterns: Iterable[str]) -> bool:
+    """Whether the patterns leave out an absolute path, by itself or with a directory above it."""
+    names = path.split("/")
+    for pattern in patterns:
+        if not pattern.startswith("/"):
+            if any(fnmatchcase(name, pattern) for name in names):
+                return True
+        elif fnmatchcase(path, pattern) or fnmatchcase(path, f"{pattern}/*"):
+            return True
+    return False
 
 
 def find_terms(patterns: Iterable[str]) -> list[str]:

@@ -46,7 +46,7 @@ def sync_facts(job: MoveJob, look: Look) -> SyncFacts:
         proof=job.proof if job.kind == "final" else "",
         discarded=look.discarded,
         discarded_count=look.discarded_count,
-        config_changed=look.config_changed,
+        config_changed=() if look.full else look.config_changed,
         notes=notes,
         manifest=safe(job.work_key),
     )

@@ -117,7 +117,7 @@ def _passes(fields: dict[str, bytes]) -> tuple[Pass, ...]:
     passes, number = [], 1
     while f"out-{number}" in fields:
         total = _number(fields.get(f"total-{number}", b"").decode("ascii", "replace"))
-        names = _number(fields.get(f"names-{number}", b"").decode("ascii", "replace"))
-        passes.append(parse(fields[f"out-{number}"].decode("utf-8", "replace"), total, names))
+        entries = _number(fields.get(f"entries-{number}", b"").decode("ascii", "replace"))
+        passes.append(parse(fields[f"out-{number}"].decode("utf-8", "replace"), total, entries))
         number += 1
     return tuple(passes)

@@ -13,7 +13,7 @@ import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from servers.movers.rsync.exclusions import find_terms, literal
+from servers.movers.rsync.exclusions import find_terms, left_out, literal
 
 # File systems on the machine's own disks. Everything else (network, kernel, memory, fuse, images) is left out;
 # “/” is walked whatever it is.
@@ -80,6 +80,8 @@ def plan(scope_paths: Sequence[str], mounts: Sequence[Mount], skipped: Iterable[
 
     `scope_paths` are absolute; () means everything. `mounts` is empty on hosts whose directory is one tree.
     """
+    patterns = list(skipped)
+    mounts = [mount for mount in mounts if mount.point == "/" or not left_out(mount.point, patterns)]
     wanted = [path.rstrip("/") or "/" for path in scope_paths] or ["/"]
     starts: dict[str, str] = {}
     for path in wanted:
@@ -90,7 +92,7 @@ def plan(scope_paths: Sequence[str], mounts: Sequence[Mount], skipped: Iterable[
     foreign = [literal(mount.point) for mount in mounts if not mount.local]
     return Walk(
         tuple(sorted(("." if path == "/" else f".{path}", label) for path, label in starts.items())),
-        tuple(dict.fromkeys([*skipped, *foreign])),
+        tuple(dict.fromkeys([*patterns, *foreign])),
         tuple(path for path in starts if path != "/"),
     )
 

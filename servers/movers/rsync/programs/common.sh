@@ -1,5 +1,6 @@
 # Shared by the programs on source and target. Needs sh, coreutils, findutils, sed, grep, gzip.
-# JOB: directory of this sync. STATE: kept manifests. ROOT: root of the host. ID, LAST: names of the manifests.
+# JOB: directory of this sync, in memory. STATE: kept manifests. WORK: lists of this sync, on disk and the working
+# directory. ROOT: root of the host, TREE: what is listed and sent. ID, LAST: names of the manifests.
 LC_ALL=C
 PATH=${PATH:+$PATH:}/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export LC_ALL PATH
@@ -26,10 +27,10 @@ moment() {
 # whatever changed since just before that counts as changed.
 manifest() { # walk function, file: the moment is the caller's
   rm -f "$2" "$2.meta"
-  (cd "$TREE" && { "$1" "$((MOMENT / 100 - 2))" "$ID.$MOMENT"; } 2>"$JOB/walk.errors") |
-    sed -z 's#^\./##' | sort -z -T "$STATE" >"$2.new" || fail 78 "The list of files could not be written to $2."
-  if grep -v ': No such file or directory$' "$JOB/walk.errors" >"$JOB/walk.refused"; then
-    fail 72 "$(head -c 600 "$JOB/walk.refused")"
+  (cd "$TREE" && { "$1" "$((MOMENT / 100 - 2))" "$ID.$MOMENT"; } 2>"$WORK/walk.errors") |
+    sed -z 's#^\./\([^/]\)#\1#' | sort -z -T "$STATE" >"$2.new" || fail 78 "The list of files could not be written to $2."
+  if grep -v ': No such file or directory$' "$WORK/walk.errors" >"$WORK/walk.refused"; then
+    fail 72 "$(head -c 600 "$WORK/walk.refused")"
   fi
   printf '%s %s %s\n' "$MOMENT" "$UPTIME" "$BOOT" >"$2.meta" && mv -f "$2.new" "$2" ||
     fail 78 "The list of files could not be written to $2."
@@ -68,7 +69,7 @@ changed() { # last manifest, this manifest: paths that came, went or changed
 # Hard links as “path//first path of its group”: inode numbers differ between machines, groups must not.
 links() { # manifest
   sed -nz 's#^\(.*\)//\(![^ ]* \)\{0,1\}\([^ /]*\) \([0-9]*\) \([0-9]*\) [0-9.]*//f [^/]*//$#\3:\4:\5//\1#p' "$1" |
-    grep -zv '^[^:]*:[0-9]*:1//' | sed -z 's#:[0-9]*//#//#' | sort -z -T "$STATE" >"$JOB/links.all"
-  sort -z -s -u -t / -k 1,1 "$JOB/links.all" >"$JOB/links.first"
-  join -z -t / "$JOB/links.all" "$JOB/links.first" | sed -z 's#^[^/]*//##' | sort -z -T "$STATE"
+    grep -zv '^[^:]*:[0-9]*:1//' | sed -z 's#:[0-9]*//#//#' | sort -z -T "$STATE" >"$WORK/links.all"
+  sort -z -s -u -t / -k 1,1 "$WORK/links.all" >"$WORK/links.first"
+  join -z -t / "$WORK/links.all" "$WORK/links.first" | sed -z 's#^[^/]*//##' | sort -z -T "$STATE"
 }

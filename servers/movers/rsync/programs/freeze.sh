@@ -35,7 +35,7 @@ thaw() {
 became_live() { # sentence
   LIVE=1
   note "$1"
-  : >live
+  : >"$JOB/live"
 }
 
 as_owner() { # run as the user of the database
@@ -48,7 +48,7 @@ as_owner() { # run as the user of the database
 
 # One session holds the slot, which keeps the log, and backup mode; it ends with this program.
 postgresql_freeze() {
-  mkfifo psql.in && : >psql.out && : >psql.errors || fail 74 "$JOB cannot be written."
+  mkfifo psql.in && : >psql.out && : >psql.errors || fail 74 "$WORK cannot be written."
   [ -x "$PG_BIN/psql" ] && psql=$PG_BIN/psql || psql=psql
   # From the directory's own user's view: psql wants a working directory that it may read.
   (cd / && as_owner "$psql" -X -q -A -t -v ON_ERROR_STOP=1 -p "$PG_PORT" ${PG_HOST:+-h "$PG_HOST"} -d "$PG_DATABASE") \
@@ -106,7 +106,7 @@ postgresql_end() {
 send_label() {
   chown --reference="$ROOT/$PG_DATA" "stage/$PG_DATA"/* 2>/dev/null
   (cd stage && find "$PG_DATA" -type f -print0) >label
-  TREE=$JOB/stage
+  TREE=$WORK/stage
   prefix=$PREFIX
   PREFIX=/ # with “./” the mode of the staging directory would go to the target's root
   send label --no-implied-dirs --ignore-times
@@ -121,11 +121,11 @@ btrfs_snapshot() {
   btrfs subvolume snapshot -r "$SUBVOLUME" "$snapshot" >/dev/null 2>snapshot.errors ||
     fail 75 "btrfs: $(head -c 400 snapshot.errors)"
   SNAPSHOT=$snapshot
-  mkdir -p view && build_view || fail 75 "The snapshot could not be mounted."
+  mkdir -p "$JOB/view" && build_view 2>view.errors || fail 75 "The snapshot could not be mounted: $(head -c 400 view.errors)"
   # A subvolume inside is an empty directory in the snapshot: show the live one there.
   (cd "$snapshot" && find . -xdev -mindepth 1 -type d -inum 2 -print0) >nested
   if [ -s nested ]; then
-    (cd "$snapshot" && xargs -0 -r -n 1 sh -c 'mount --bind "$0/$2" "$1/$2"' "${SUBVOLUME%/}" "$JOB/view${SUBVOLUME%/}" <"$JOB/nested") ||
+    (cd "$snapshot" && xargs -0 -r -n 1 sh -c 'mount --bind "$0/$2" "$1/$2"' "${SUBVOLUME%/}" "$JOB/view${SUBVOLUME%/}" <"$WORK/nested") ||
       fail 75 "A subvolume inside $SUBVOLUME could not be mounted."
     note "Subvolumes inside $SUBVOLUME are not in its snapshot and were copied live: $(names_of nested)"
   fi
@@ -145,6 +145,6 @@ btrfs_drop() {
 
 # What base writes on a host whose services are stopped: after everything else, nothing of it is deleted.
 send_base_written() {
-  [ -s base-written ] || return 0
+  cp "$JOB/base-written" base-written
   send base-written -r --ignore-times
 }

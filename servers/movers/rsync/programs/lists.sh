@@ -25,7 +25,7 @@ compare_with_last() {
   shared "$now" >s.shared
   paths "$now" | sort -z -T "$STATE" >s.paths
   if [ -n "$why" ]; then
-    printf '%s\n' "$why" >full
+    printf '%s\n' "$why" >"$JOB/full"
     # Both sides may hold files that look alike and are not; on a first sync nearly all are sent anyway.
     [ "$KIND" = initial ] || FULL_OPTION=--checksum
     sort -zmu s.paths t.paths >changed.now

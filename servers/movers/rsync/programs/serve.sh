@@ -7,6 +7,7 @@ cd "$JOB" || exit 70
 . ./common.sh
 . ./walk.sh
 TREE=$ROOT
+WORK=$STATE/work
 
 list() { # walk function, file to keep it in
   moment
@@ -76,8 +77,8 @@ remove() {
   paths "$STATE/now" | sort -z -T "$STATE" | comm -z -12 - wanted >removed
   grep -z '^[^/]*\(/[^/][^/]*\)*//[^/]*//d ' "$STATE/now" | paths - | sort -z -T "$STATE" >directories
   cd "$ROOT" || exit 70
-  comm -z -23 "$JOB/removed" "$JOB/directories" | xargs -0 -r rm -f -- || exit 76
-  comm -z -12 "$JOB/removed" "$JOB/directories" | sort -zr |
+  comm -z -23 "$WORK/removed" "$WORK/directories" | xargs -0 -r rm -f -- || exit 76
+  comm -z -12 "$WORK/removed" "$WORK/directories" | sort -zr |
     xargs -0 -r rmdir --ignore-fail-on-non-empty -- || exit 76
 }
 
@@ -95,6 +96,7 @@ receive() { # words of rsync's own command line
   exec "$@"
 }
 
+mkdir -p "$WORK" && cd "$WORK" || fail 78 "The directory $WORK could not be made."
 case ${SSH_ORIGINAL_COMMAND-} in
   before | again | after | remove) "$SSH_ORIGINAL_COMMAND" ;;
   *[!A-Za-z0-9\ ._/=,:@%+-]*) fail 70 "refused: a character that has a meaning for the shell." ;;

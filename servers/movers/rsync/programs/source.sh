@@ -9,6 +9,7 @@ cd "$JOB" || exit 70
 . ./freeze.sh
 . ./lists.sh
 TREE=$ROOT
+WORK=$STATE/work-$ID
 PASS=0
 case $FREEZE in
   snapshot-*) [ "${2-}" = inside ] || exec unshare -m --propagation private /bin/sh "$JOB/source.sh" "$JOB" inside ;;
@@ -24,6 +25,8 @@ begin() {
   mkdir -p "$STATE" || fail 78 "The directory $STATE could not be made."
   exec 9>"$STATE/lock"
   flock -n 9 || fail 71 "Another sync of this migration still runs on $HOST."
+  rm -rf "$STATE"/work-*
+  mkdir "$WORK" && cd "$WORK" && ln -sfn "$WORK" "$JOB/work" || fail 78 "The directory $WORK could not be made."
 }
 
 finish() { # status
@@ -32,18 +35,18 @@ finish() { # status
   trap - EXIT
   [ -z "${lister:-}" ] || kill "$lister" 2>/dev/null
   thaw
-  rm -f key
-  date +%s%N >ended
-  printf '%s\n' "$status" >rc.new && mv rc.new rc
+  rm -f "$JOB/key"
+  date +%s%N >"$JOB/ended"
+  printf '%s\n' "$status" >"$JOB/rc.new" && mv "$JOB/rc.new" "$JOB/rc"
   exit "$status"
 }
 
 phase() { # word
-  printf '%s\n' "$1" >>phases
+  printf '%s\n' "$1" >>"$JOB/phases"
 }
 
 note() { # sentence
-  printf '%s\n' "$1" >>notes
+  printf '%s\n' "$1" >>"$JOB/notes"
 }
 
 target() { # verb
@@ -64,7 +67,8 @@ send() { # list, then options of rsync
   [ -s "$list" ] || return 0
   PASS=$((PASS + 1))
   sed -z "s#^#$PREFIX#" "$list" >"names-$PASS"
-  (cd "$TREE" && xargs -0 -r stat -c '%F %s' <"$JOB/$list" 2>/dev/null) |
+  tr -dc '\0' <"$list" | wc -c >"entries-$PASS"
+  (cd "$TREE" && xargs -0 -r stat -c '%F %s' <"$WORK/$list" 2>/dev/null) |
     sed -n 's/^regular[a-z ]* //p' | total >"total-$PASS"
   rsync -aHAXS --numeric-ids --from0 --files-from="names-$PASS" --ignore-missing-args --partial \
     --bwlimit="$BANDWIDTH" --info=progress2,name0,flist0 --stats --no-human-readable --outbuf=L \
@@ -114,7 +118,7 @@ first_round() {
   (ask_target before target.before) &
   lister=$!
   moment
-  printf '%s\n' "$MOMENT" >as_of
+  printf '%s\n' "$MOMENT" >"$JOB/as_of"
   freeze
   [ "$FREEZE" = postgresql ] && moment
   flush

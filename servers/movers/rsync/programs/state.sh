@@ -28,14 +28,18 @@ if [ -e running ]; then
 fi
 # Only after the look at the process: its last act is to write this.
 [ ! -e rc ] || show rc <rc
-for name in phases error notes full as_of ended live discarded.count discarded.head config.head; do
+for name in phases error notes full as_of ended live; do
+  [ ! -e "$name" ] || show "$name" <"$name"
+done
+[ ! -e log ] || tail -n 30 log | tail -c 4000 | show log
+cd work 2>/dev/null || exit 0
+for name in discarded.count discarded.head config.head; do
   [ ! -e "$name" ] || show "$name" <"$name"
 done
 pass=1
 while [ -e "rsync-$pass.out" ]; do
   tail -c 1500 "rsync-$pass.out" | show "out-$pass"
   [ ! -e "total-$pass" ] || show "total-$pass" <"total-$pass"
-  [ ! -e "names-$pass" ] || tr -dc '\0' <"names-$pass" | wc -c | show "names-$pass"
+  [ ! -e "entries-$pass" ] || show "entries-$pass" <"entries-$pass"
   pass=$((pass + 1))
 done
-[ ! -e log ] || tail -n 30 log | tail -c 4000 | show log
