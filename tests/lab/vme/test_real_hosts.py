@@ -1,0 +1,174 @@
+"""The stand-in as a process of its own over real process hosts: SIGKILL in mid-provision, SSH, move, delete."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from migrationhub.lab.vme.store import effective, repeated_keys
+from servers.platforms.base import InstanceSpec, Nic, PlatformAccess
+from servers.platforms.vme.platform import VmePlatform
+from servers.remote.access import user_data
+from servers.remote.base import Endpoint
+from servers.remote.ssh import connect
+from tests.fixtures_lab import ProcessLab
+from tests.lab.vme.standin import run
+
+pytestmark = pytest.mark.lab
+
+
+class Served:
+    """`python -m migrationhub.lab.vme`."""
+
+    def __init__(self, process_lab: ProcessLab) -> None:
+        self.lab = process_lab.lab
+        self.directory: Path = self.lab.dir / "vme"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "migrationhub.lab.vme", "--lab", self.lab.name, "--kind", "process"]
+        environment = os.environ | {"MIGRATIONHUB_VAR": str(self.lab.var)}
+        self.process = subprocess.Popen([*command, "--duration", "0.5"], env=environment)
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.lab.vme_port)) == 0:
+                    return
+            time.sleep(0.05)
+        raise AssertionError("the stand-in does not listen")
+
+    def end(self, *, hard: bool = False) -> int:
+        assert self.process is not None
+        if hard:
+            self.process.kill()
+        else:
+            self.process.terminate()
+        return self.process.wait(20)
+
+    def platform(self) -> VmePlatform:
+        account = json.loads((self.directory / "account.json").read_text())
+        return VmePlatform(
+            PlatformAccess(
+                name="VME",
+                url=f"https://127.0.0.1:{self.lab.vme_port}",
+                username=account["username"],
+                password=account["password"],
+                ca_bundle=(self.directory / "ca.pem").read_text(),
+            )
+        )
+
+
+@pytest.fixture
+def served(process_lab: ProcessLab) -> Iterator[Served]:
+    served = Served(process_lab)
+    served.start()
+    yield served
+    if served.process and served.process.poll() is None:
+        served.end()
+    for name in ("vm-real", "vm-real-vm"):
+        if name in process_lab.backend.names():
+            process_lab.delete(name)
+
+
+def choose(platform: VmePlatform, label: str, script: str) -> tuple[InstanceSpec, str]:
+    """A choice from what the appliance really has, as a person makes it on the page; the production network."""
+    group = next(one for one in platform.groups() if one.facts["zones"])
+    zone = platform.zones(group.value)[0]
+    layout = platform.layouts()[0]
+    pool = platform.pools(zone.value, group.value, layout.value)[0]
+    networks = {one.facts["name"]: one.value for one in platform.networks(zone.value, pool.value)}
+    spec = InstanceSpec(
+        label=label,
+        group_id=group.value,
+        zone_id=zone.value,
+        pool_id=pool.value,
+        instance_type=layout.facts["instance_type"],
+        layout_id=layout.value,
+        plan_id=platform.plans(zone.value, layout.value, group.value, pool.value)[0].value,
+        image_id=platform.images()[0].value,
+        network_id=networks["Migration VLAN 66"],
+        datastore_id=next(one.value for one in platform.datastores(zone.value) if one.facts["online"]),
+        user_data=script,
+    )
+    return spec, networks["Production VLAN 20"]
+
+
+def test_a_clone_is_made_through_a_crash_reached_moved_and_deleted(served: Served, process_lab: ProcessLab) -> None:
+    platform = served.platform()
+    script = user_data(process_lab.public_key, manager="supervisord")
+    spec, production = choose(platform, "vm-real", script)
+    assert {one.level.value for one in platform.check(spec, production)} == {"ready"}
+
+    memo, progress = platform.advance_create("create", spec, {})
+    assert progress.state == "running"
+    served.end(hard=True)  # SIGKILL in mid-provision
+    served.start()
+    _, progress = run(lambda memo: platform.advance_create("create", spec, memo), memo, timeout=60)
+    assert progress.state == "succeeded", progress.reason
+    external_id, address = progress.result["external_id"], progress.result["address"]
+    assert address == process_lab.lab.address("migration", 100, "process")
+
+    # The host key is read back through the API; the key that userData installed logs in.
+    read = "cat etc/ssh/ssh_host_ed25519_key.pub; pwd"
+    _, progress = run(lambda memo: platform.advance_execute("read", external_id, read, memo))
+    key, directory = progress.result["out"].strip().splitlines()
+    endpoint = Endpoint(
+        "vm-real",
+        address,
+        port=2222,
+        username=process_lab.backend.account.name,
+        private_key=process_lab.private_key,
+        host_keys=(" ".join(key.split()[:2]),),
+        manager="supervisord",
+        directory=directory,
+    )
+    assert says_hello(endpoint)
+
+    run(lambda memo: platform.advance_power("off", external_id, "off", memo), timeout=60)
+    assert process_lab.backend.power("vm-real") == "off"
+    snapshot = run(lambda memo: platform.advance_snapshot("snap", external_id, "before", memo), timeout=60)[1]
+    new = process_lab.lab.address("production", 77, "process")
+    nics = (Nic(production, address=new),)
+    _, progress = run(lambda memo: platform.advance_connect("move", external_id, nics, memo), timeout=60)
+    assert progress.state == "succeeded", progress.reason
+    _, progress = run(lambda memo: platform.advance_power("on", external_id, "on", memo), timeout=60)
+    assert progress.state == "succeeded", progress.reason
+    assert says_hello(replace(endpoint, address=new))
+
+    reverted = run(
+        lambda memo: platform.advance_revert("revert", external_id, snapshot.result["snapshot_id"], memo), timeout=60
+    )[1]
+    assert reverted.state == "succeeded", reverted.reason
+    _, progress = run(lambda memo: platform.advance_delete("delete", external_id, memo), timeout=60)
+    assert progress.state == "succeeded" and "vm-real" not in process_lab.backend.names()
+
+    journal = served.directory / "journal.jsonl"
+    acts = [entry["act"] for entry in effective(journal)]
+    assert acts.count("create") == 1 and acts.count("resize") == 1 and repeated_keys(journal) == []
+    assert served.end() == 0
+
+
+def says_hello(endpoint: Endpoint) -> bool:
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            connection: Any = connect(endpoint)
+        except Exception:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+            continue
+        try:
+            return bool(connection.run(["echo", "hello"], root=False).text.strip() == "hello")
+        finally:
+            connection.close()
