@@ -12,7 +12,7 @@ MODULES = {
     "platform_check": "check",
     "facts": "facts",
     "provision": "provision",
-    "preflight": "preflight",
+    "preflight": "sync",
     "sync": "sync",
     "record_services": "services",
     "compare_services": "services",

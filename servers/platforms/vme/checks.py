@@ -9,9 +9,9 @@ from migrationhub.lib.findings import Finding, Level
 from servers.platforms.base import InstanceSpec, PlatformProblem
 from servers.platforms.vme import answers, lookups, shapes
 from servers.platforms.vme.answers import Json, Refused, Unavailable, network_ref, number, obj, pool_ref, text_id
-from servers.platforms.vme.rights import NEEDS, RANK
 from servers.platforms.vme.client import Client
 from servers.platforms.vme.create import plan_bodies
+from servers.platforms.vme.rights import NEEDS, RANK
 from servers.platforms.vme.version import IN_PLACE_NICS, OLDEST, build_version
 
 

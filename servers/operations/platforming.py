@@ -1,0 +1,21 @@
+"""What operations on a platform have in common: the client, and memo hygiene after a worker was killed."""
+
+from __future__ import annotations
+
+from servers.models import Placement, Server
+from servers.platforms import platform as client_for
+from servers.platforms.base import Nic, Platform
+
+
+def client_of(server: Server) -> Platform:
+    """The platform client of the platform on which the server is placed."""
+    owner = placement_of(server).platform
+    return client_for(owner.kind, owner.access())
+
+
+def placement_of(server: Server) -> Placement:
+    return server.placement
+
+
+def nics_as_json(nics: tuple[Nic, ...]) -> list[dict[str, str]]:
+    return [{"id": nic.id, "network_id": nic.network_id, "address": nic.address, "mac": nic.mac} for nic in nics]

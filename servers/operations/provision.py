@@ -1,0 +1,156 @@
+"""Make the target's instance, open our access in it, and learn its host key: create, show, reach."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from django.utils import timezone
+
+from migrationhub.lib.findings import Problem
+from servers.models import HostKey, Placement, Run, Server
+from servers.platforms.base import InstanceSpec
+from servers.progress import Memo, Progress, State
+from servers.remote import access, hostkeys
+from servers.remote.base import Unreachable
+
+from .base import Job, Operation, failed
+from .platforming import client_of, placement_of
+
+# The guest has to boot and run its user data before it can show a key; seconds.
+GUEST_PATIENCE = 600
+
+
+class Provision(Operation):
+    """Memo: create (the platform's own memo), instance (its result), keys (host keys read back), show (memo)."""
+
+    name = "provision"
+    patience = 300
+
+    def observe(self, job: Job) -> Progress:
+        target = job.server("target")
+        memo = job.memo
+        if "instance" not in memo:
+            progress = client_of(target).observe_create(job.key, self.spec(job, target), memo.get("create", {}))
+            if progress.state == State.SUCCEEDED:
+                return Progress(next_act="take", phase="instance is up", raw=progress.raw)
+            return replace(progress, next_act=progress.next_act and "create")
+        if "keys" not in memo:
+            progress = client_of(target).observe_execute(
+                job.key, memo["instance"]["external_id"], self.read_back(target), memo.get("show", {})
+            )
+            if progress.state == State.RUNNING and not progress.next_act:
+                return replace(progress, phase="waiting for the guest's host key")
+            return Progress(next_act="show", phase="waiting for the guest's host key")
+        return Progress(next_act="reach", phase="reaching the clone")
+
+    def advance(self, job: Job) -> tuple[Memo, Progress]:
+        target = job.server("target")
+        if "instance" not in job.memo:
+            return self.create(job, target)
+        if "keys" not in job.memo:
+            return self.show(job, target)
+        return self.reach(job, target)
+
+    def create(self, job: Job, target: Server) -> tuple[Memo, Progress]:
+        client, spec = client_of(target), self.spec(job, target)
+        made, progress = client.advance_create(job.key, spec, job.memo.get("create", {}))
+        memo = {**job.memo, "create": made}
+        if progress.state == State.SUCCEEDED:
+            memo["instance"] = dict(progress.result)
+            memo["since"] = timezone.now().timestamp()
+            return memo, Progress(next_act="show", phase="instance is up", raw=progress.raw, log=progress.log)
+        return memo, progress
+
+    def show(self, job: Job, target: Server) -> tuple[Memo, Progress]:
+        """Read our access's host key back through the platform: known beforehand, never learnt from the network."""
+        external_id = job.memo["instance"]["external_id"]
+        shown, progress = client_of(target).advance_execute(
+            f"{job.key}.show{job.memo.get('shows', 0)}", external_id, self.read_back(target), job.memo.get("show", {})
+        )
+        memo = {**job.memo, "show": shown}
+        if not progress.ended:
+            return memo, replace(progress, phase="waiting for the guest's host key")
+        if progress.state == State.SUCCEEDED:
+            try:
+                keys = access.parse_read_back(str(progress.result.get("out", "")))
+            except Problem as problem:
+                return self.again(memo, problem.text, problem.act)
+            memo["keys"] = list(keys)
+            return memo, Progress(next_act="reach", phase="reaching the clone", result=self.found(memo))
+        return self.again(memo, progress.reason, "")
+
+    def again(self, memo: Memo, text: str, act: str) -> tuple[Memo, Progress]:
+        """The guest is not so far yet: ask again, for a while."""
+        waited = timezone.now().timestamp() - memo.get("since", 0)
+        if waited > GUEST_PATIENCE:
+            return memo, failed(f"{text} {act}".strip() + f" Tried for {int(waited)} s.", "provision.no_key")
+        memo = {**memo, "show": {}, "shows": memo.get("shows", 0) + 1}
+        return memo, Progress(phase="waiting for the guest's host key", reason=text, check_after=3)
+
+    def reach(self, job: Job, target: Server) -> tuple[Memo, Progress]:
+        memo = job.memo
+        endpoint = replace(
+            target.endpoint(), address=memo["instance"]["address"], host_keys=tuple(memo["keys"])
+        )
+        try:
+            job.connect(endpoint).run(["true"], check=True, timeout=20)
+        except Unreachable as problem:
+            return self.again_reach(memo, problem)
+        return memo, Progress(
+            state=State.SUCCEEDED,
+            reason=f"Instance {memo['instance']['external_id']} runs at {endpoint.address}, reached by our own access.",
+            result=self.found(memo),
+            target_power="on",
+        )
+
+    def again_reach(self, memo: Memo, problem: Unreachable) -> tuple[Memo, Progress]:
+        waited = timezone.now().timestamp() - memo.get("since", 0)
+        if waited > GUEST_PATIENCE:
+            return memo, failed(f"{problem.text} {problem.act}".strip(), problem.code)
+        return memo, Progress(phase="reaching the clone", reason=problem.text, check_after=3)
+
+    def found(self, memo: Memo) -> dict[str, object]:
+        return {"instance": memo["instance"], "keys": memo.get("keys", [])}
+
+    def read_back(self, target: Server) -> str:
+        return access.read_back_script(manager=target.manager)
+
+    def spec(self, job: Job, target: Server) -> InstanceSpec:
+        wanted = dict(job.parameters["spec"])
+        wanted["disks"] = tuple(wanted["disks"])
+        public = target.credential.public if target.credential else ""
+        return InstanceSpec(
+            label=placement_of(target).label,
+            user_data=access.user_data(public, manager=target.manager),
+            **wanted,
+        )
+
+    def finish(self, run: Run, progress: Progress) -> None:
+        instance = progress.result.get("instance") or run.memo.get("instance")
+        if not instance:
+            return
+        now = timezone.now()
+        target = Server.objects.get(pk=run.parameters["target"])
+        Placement.objects.filter(server=target).update(
+            external_id=instance["external_id"],
+            external_uuid=instance.get("uuid", ""),
+            spec=run.parameters["spec"],
+            raw_state=progress.raw,
+            observed_at=now,
+        )
+        if progress.state != State.SUCCEEDED:
+            return
+        Server.objects.filter(pk=target.pk).update(address=instance["address"], power=Server.Power.ON, power_at=now)
+        for line in progress.result["keys"]:
+            key_type, public = line.split()[:2]
+            HostKey.objects.update_or_create(
+                server=target,
+                fingerprint=hostkeys.fingerprint(public),
+                defaults={
+                    "key_type": key_type,
+                    "public": public,
+                    "state": HostKey.State.ACCEPTED,
+                    "origin": "creation",
+                    "decided_at": now,
+                },
+            )

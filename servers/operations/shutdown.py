@@ -1,0 +1,79 @@
+"""Shut a machine down, in order, and prove that it is gone."""
+
+from __future__ import annotations
+
+from django.utils import timezone
+
+from servers.models import Run, Server
+from servers.progress import Memo, Progress, State
+from servers.remote import power
+from servers.remote.base import Unreachable
+
+from .base import Job, Operation, failed
+
+# A machine that does not go down within this time needs a person, in seconds.
+LIMIT = 300
+# It counts as gone when nothing answers for so long, in seconds.
+QUIET = 4
+
+
+class Shutdown(Operation):
+    """Memo: asked (when), boot (the boot id that was asked), ports (that answered before)."""
+
+    name = "shutdown"
+
+    def observe(self, job: Job) -> Progress:
+        if "asked" not in job.memo:
+            return Progress(next_act="shut down", phase="shutting down")
+        return Progress(next_act="prove", phase="proving that it is gone", check_after=2)
+
+    def advance(self, job: Job) -> tuple[Memo, Progress]:
+        if "asked" not in job.memo:
+            return self.ask(job)
+        return self.prove(job)
+
+    def ask(self, job: Job) -> tuple[Memo, Progress]:
+        server = job.server("server")
+        ports = sorted({server.port, *(int(port) for port in known_ports(server))})
+        try:
+            connection = job.connection("server")
+            boot = power.boot_id(connection)
+            power.shut_down(connection)
+        except Unreachable:
+            if "trying" not in job.memo:
+                raise  # it may only be a moment; asked again, then proven
+            boot = ""
+        memo = {**job.memo, "asked": timezone.now().timestamp(), "boot": boot, "ports": ports}
+        return memo, Progress(phase="shutting down", check_after=2, log=("Asked to shut down.",))
+
+    def prove(self, job: Job) -> tuple[Memo, Progress]:
+        server = job.server("server")
+        proof = power.absent(server.endpoint(), job.memo["ports"], seconds=QUIET)
+        if proof.absent:
+            return job.memo, Progress(
+                state=State.SUCCEEDED, reason=proof.text, target_power="off", result={"proof": proof.text}
+            )
+        waited = timezone.now().timestamp() - job.memo["asked"]
+        if waited > LIMIT:
+            return job.memo, failed(
+                f"{server.name} was asked to shut down {int(waited)} s ago and still answers: {proof.text}"
+                " Look at its console, switch it off there, then retry.",
+                "shutdown.still_there",
+            )
+        return job.memo, Progress(phase="proving that it is gone", reason=proof.text, check_after=2)
+
+    def finish(self, run: Run, progress: Progress) -> None:
+        if progress.state == State.SUCCEEDED:
+            Server.objects.filter(pk=run.parameters["server"]).update(
+                power=Server.Power.OFF, power_at=timezone.now()
+            )
+
+
+def known_ports(server: Server) -> list[int]:
+    """Ports that it was seen to listen on, apart from those on loopback."""
+    found = []
+    for entry in server.facts.get("listening", []):
+        port, address = entry.get("port"), str(entry.get("address", ""))
+        if port and not (address.startswith("127.") and server.manager == "systemd") and address != "::1":
+            found.append(int(port))
+    return found[:20]
