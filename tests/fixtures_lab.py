@@ -177,9 +177,14 @@ def process_module_host(process_lab: ProcessLab) -> Iterator[Callable[..., Proce
 def trap_commands(process_lab: ProcessLab) -> Iterator[Callable[[], list[str]]]:
     """Fails the test if systemctl, shutdown, reboot, ip, apt, sudo and the like were called on a process host.
 
-    They lie first in PATH of every login and service there and refuse. The fixture's value tells the calls so far;
-    a test that expects them takes them by `process_lab.trapped_so_far()` instead.
+    They lie first in PATH of every login and service there and refuse. The fixture's value tells the calls so far.
     """
+    with watch_traps(process_lab) as calls:
+        yield calls
+
+
+@contextlib.contextmanager
+def watch_traps(process_lab: ProcessLab) -> Iterator[Callable[[], list[str]]]:
     before = len(process_lab.trapped_so_far())
 
     def calls() -> list[str]:

@@ -26,7 +26,7 @@ from migrationhub.lab.process import PORT, ProcessBackend
 from migrationhub.lab.process_keeper import processes_of
 from migrationhub.lab.process_table import wait_for
 from migrationhub.lab.state import Lab, LabProblem, known_labs
-from servers.remote import ssh
+from servers.remote import access, ssh
 from servers.remote.base import Unreachable
 from tests.fixtures_lab import ProcessHost, ProcessLab
 
@@ -123,6 +123,22 @@ def test_traps_are_refused_and_told(process_host: Make, process_lab: ProcessLab)
     # The fixture `trap_commands` looks here: a call is not forgotten with its host.
     process_lab.delete("trapped")
     assert [line for line in process_lab.trapped_so_far() if line.startswith("trapped\t")]
+
+
+def test_our_access_opens_by_user_data_and_is_read_back(process_host: Make, process_lab: ProcessLab) -> None:
+    """As the platform makes a clone: nothing but user data at creation and execution inside."""
+    private, public = access.new_key_pair("migration")
+    clone = process_host(
+        "clone",
+        network="migration",
+        authorized_key="",
+        user_data=access.user_data(public, manager="supervisord"),
+    )
+    read_back = access.read_back_script(manager="supervisord", directory=str(clone.root))
+    assert access.parse_read_back(clone.execute(read_back).out) == (clone.host_keys()[1],)
+    assert wait_for(lambda: (clone.root / "var/lib/first-boot/done").exists(), 10)
+    clone.endpoint = replace(clone.endpoint, private_key=private)
+    assert on_ssh(clone, "echo in") == "in\n"
 
 
 # -- power ------------------------------------------------------------------------------------------------------
