@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import subprocess
 from collections.abc import Sequence
@@ -56,7 +55,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def seen(tree: Path) -> dict[str, Any]:
     return {
-        entry.name: os.readlink(entry) if entry.is_symlink() else (entry.read_bytes(), entry.stat().st_mode)
+        entry.name: str(entry.readlink()) if entry.is_symlink() else (entry.read_bytes(), entry.stat().st_mode)
         for entry in tree.iterdir()
     }
 
@@ -75,7 +74,7 @@ def changes(tree: Path) -> dict[str, NewFile]:
 def test_undo_brings_everything_back_exactly(tree: Path, secret: bool) -> None:
     before, here = seen(tree), Local()
     record = apply_changes(here, "work", changes(tree), secret=secret)
-    assert {name for name in seen(tree)} == {"plain", "link", "fresh"}
+    assert set(seen(tree)) == {"plain", "link", "fresh"}
     assert (tree / "plain").read_bytes() == b"new"
     assert not (tree / "link").is_symlink()
     assert (tree / "fresh").stat().st_mode & 0o777 == 0o600
