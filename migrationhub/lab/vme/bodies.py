@@ -174,7 +174,7 @@ def _plan(catalog: Catalog, record: Json) -> Json:
 
 def process(record: Json) -> Json:
     """One entry of /api/processes, with the one event that says how it went."""
-    common = {
+    common: Json = {
         "processType": {"code": record["act"], "name": record["act"]},
         "displayName": record["name"],
         "instanceId": record["instance_id"],
@@ -184,8 +184,9 @@ def process(record: Json) -> Json:
         "output": None,
         "error": record["error"] or None,
         "startDate": stamp(record["start"]),
-        "endDate": stamp(record["end"]),
     }
+    if record["end"]:
+        common["endDate"] = stamp(record["end"])
     percent = 100.0 if record["end"] else 50.0
     event = {**common, "id": record["id"] + 1, "processId": record["id"], "percent": percent}
     return {

@@ -48,6 +48,16 @@ class Store:
             return value
 
 
+def hosts_by_instance(directory: Path) -> dict[str, str]:
+    """Instance name → the lab's name of the host behind it, of a stand-in that keeps its state in `directory`.
+
+    The two differ where a source already has the name.
+    """
+    path = directory / "state.json"
+    instances = json.loads(path.read_text())["instances"] if path.exists() else {}
+    return {record["name"]: record["host"] for record in instances.values()}
+
+
 class Journal:
     """One line per changing request as it was decided, one per act as it ended."""
 

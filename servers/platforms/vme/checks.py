@@ -341,7 +341,7 @@ def name_free(client: Client, spec: InstanceSpec) -> list[Finding]:
     machines = lookups.machines_named(client, label)
     listed = client.all("/api/instances", "instances", {"name": label, "details": "true"})
     instances = [body for body in listed if body.get("name") == label]
-    ours = [body for body in instances if label in shapes.labels_of(body)]
+    ours = [body for body in instances if shapes.has_label(body, label)]
     our_servers = {text_id(server) for body in ours for server in body.get("servers") or []}
     foreign = [body for body in machines if text_id(body.get("id")) not in our_servers]
     foreign_instances = [body for body in instances if body not in ours]

@@ -23,7 +23,7 @@ def find_body(client: Client, label: str) -> Json | None:
         for body in client.all("/api/instances", "instances", {"name": label, "details": "true"})
         if body.get("name") == label
     ]
-    ours = [body for body in found if label in shapes.labels_of(body)]
+    ours = [body for body in found if shapes.has_label(body, label)]
     if len(ours) > 1:
         ids = ", ".join(answers.text_id(body.get("id")) for body in ours)
         raise PlatformProblem(

@@ -98,9 +98,10 @@ def _power(status: str, power_state: str) -> str:
     return "off" if status == "stopped" else "unknown"
 
 
-def labels_of(body: Json) -> tuple[str, ...]:
+def has_label(body: Json, label: str) -> bool:
+    """Whether an instance carries a label; some releases change its case."""
     labels = body.get("labels")
-    return tuple(map(str, labels)) if isinstance(labels, list) else ()
+    return isinstance(labels, list) and label.lower() in (str(one).lower() for one in labels)
 
 
 def same_nics(wanted: tuple[Nic, ...], present: tuple[Nic, ...]) -> bool:

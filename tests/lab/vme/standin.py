@@ -94,10 +94,17 @@ class MemoryBackend:
 class StandIn:
     """A running stand-in that can be stopped and started again on the same state and port."""
 
-    def __init__(self, directory: Path, **settings: Any) -> None:
-        values = {"kind": "process", "duration": 0.04, "power_sync": 0.02, "name": "test"} | settings
-        self.settings = Settings(directory=directory, production="127.101.1.0/24", migration="127.101.2.0/24", **values)
-        self.backend = MemoryBackend()
+    def __init__(self, directory: Path, backend: Any = None, **settings: Any) -> None:
+        values = {
+            "kind": "process",
+            "duration": 0.02,
+            "power_sync": 0.01,
+            "name": "test",
+            "production": "127.101.1.0/24",
+            "migration": "127.101.2.0/24",
+        } | settings
+        self.settings = Settings(directory=directory, **values)
+        self.backend = backend or MemoryBackend()
         self.addresses: list[tuple[str, str]] = []
         self.server: Server
         self.start(0)
@@ -189,7 +196,7 @@ def run(step: Any, memo: Memo | None = None, *, timeout: float = 20.0) -> tuple[
         if progress.ended:
             return memo, progress
         assert time.monotonic() < deadline, f"still {progress.phase}: {progress.reason}"
-        time.sleep(0.01)
+        time.sleep(0.005)
 
 
 def made(standin: StandIn, label: str = "shop-db-vme", **more: Any) -> str:

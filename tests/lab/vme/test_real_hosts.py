@@ -16,15 +16,15 @@ from typing import Any
 import pytest
 
 from migrationhub.lab.vme.store import effective, repeated_keys
+from migrationhub.lib.findings import Problem
 from servers.platforms.base import InstanceSpec, Nic, PlatformAccess
 from servers.platforms.vme.platform import VmePlatform
-from servers.remote.access import user_data
-from servers.remote.base import Endpoint
+from servers.remote.access import parse_read_back, read_back_script, user_data
+from servers.remote.base import Endpoint, Unreachable
 from servers.remote.ssh import connect
 from tests.fixtures_lab import ProcessLab
-from tests.lab.vme.standin import run
-
-pytestmark = pytest.mark.lab
+from tests.fixtures_nspawn import NspawnLab
+from tests.lab.vme.standin import StandIn, run
 
 
 class Served:
@@ -103,6 +103,7 @@ def choose(platform: VmePlatform, label: str, script: str) -> tuple[InstanceSpec
     return spec, networks["Production VLAN 20"]
 
 
+@pytest.mark.lab
 def test_a_clone_is_made_through_a_crash_reached_moved_and_deleted(served: Served, process_lab: ProcessLab) -> None:
     platform = served.platform()
     script = user_data(process_lab.public_key, manager="supervisord")
@@ -156,6 +157,66 @@ def test_a_clone_is_made_through_a_crash_reached_moved_and_deleted(served: Serve
     acts = [entry["act"] for entry in effective(journal)]
     assert acts.count("create") == 1 and acts.count("resize") == 1 and repeated_keys(journal) == []
     assert served.end() == 0
+
+
+@pytest.mark.nspawn
+def test_a_debian_clone_boots_is_reached_and_moves(nspawn_lab: NspawnLab, tmp_path: Path) -> None:
+    lab = nspawn_lab.lab
+    standin = StandIn(
+        tmp_path,
+        nspawn_lab.backend,
+        kind="nspawn",
+        name=lab.name,
+        duration=1.0,
+        production=str(lab.subnet("production")),
+        migration=str(lab.subnet("migration")),
+    )
+    try:
+        platform = standin.platform()
+        spec = standin.spec("vm-deb", user_data=user_data(nspawn_lab.public_key))
+        _, progress = run(lambda memo: platform.advance_create("create", spec, memo), timeout=180)
+        assert progress.state == "succeeded", progress.reason
+        external_id, address = progress.result["external_id"], progress.result["address"]
+        keys = await_keys(platform, external_id)
+        endpoint = Endpoint("vm-deb", address, port=2299, private_key=nspawn_lab.private_key, host_keys=keys)
+        assert says_hello(endpoint)
+
+        _, progress = run(lambda memo: platform.advance_power("off", external_id, "off", memo), timeout=100)
+        assert progress.state == "succeeded", progress.reason
+        nics = (Nic(standin.network("production"), address=lab.address("production", 77)),)
+        _, progress = run(lambda memo: platform.advance_connect("move", external_id, nics, memo), timeout=60)
+        assert progress.state == "succeeded", progress.reason
+        _, progress = run(lambda memo: platform.advance_power("on", external_id, "on", memo), timeout=60)
+        assert progress.state == "succeeded", progress.reason
+        # The guest still has its old address: a resize does not rewrite what is inside.
+        assert address in inside(platform, external_id, "ip-old", "ip -br -4 address")
+        with pytest.raises(Unreachable):
+            connect(replace(endpoint, address=lab.address("production", 77)), connect_timeout=2)
+        _, progress = run(lambda memo: platform.advance_delete("delete", external_id, memo), timeout=60)
+        assert progress.state == "succeeded" and "vm-deb" not in nspawn_lab.backend.names()
+    finally:
+        standin.stop()
+        if "vm-deb" in nspawn_lab.backend.names():
+            nspawn_lab.backend.delete("vm-deb")
+
+
+def await_keys(platform: VmePlatform, external_id: str) -> tuple[str, ...]:
+    """The host key that the first boot made, read back through the API."""
+    for attempt in range(60):
+        try:
+            found = parse_read_back(inside(platform, external_id, f"read-{attempt}", read_back_script()))
+        except Problem:
+            found = ()
+        if found:
+            return tuple(found)
+        time.sleep(0.5)
+    raise AssertionError("no host key came back")
+
+
+def inside(platform: VmePlatform, external_id: str, key: str, script: str) -> str:
+    _, progress = run(lambda memo: platform.advance_execute(key, external_id, script, memo), timeout=60)
+    assert progress.state == "succeeded", progress.reason
+    return str(progress.result["out"])
 
 
 def says_hello(endpoint: Endpoint) -> bool:

@@ -13,7 +13,7 @@ import requests
 
 from migrationhub.lab.vme.catalog import Catalog
 from migrationhub.lab.vme.settings import Settings
-from migrationhub.lab.vme.store import read_journal
+from migrationhub.lab.vme.store import hosts_by_instance, read_journal
 from servers.platforms.base import Nic
 from servers.platforms.vme.create import Create
 from tests.lab.vme.standin import StandIn, made, run
@@ -212,6 +212,8 @@ def test_a_clone_never_takes_a_sources_place_in_the_lab(standin: StandIn) -> Non
     host = standin.appliance.store.state["instances"][external_id]["host"]
     assert host != "shop-db" and standin.backend.hosts["shop-db"].power == "off"
     assert standin.backend.hosts[host].spec.image == "base"
+    assert hosts_by_instance(standin.settings.directory) == {"shop-db": host}
+    assert hosts_by_instance(standin.settings.directory / "nowhere") == {}
 
 
 def test_a_resize_touches_no_guest_and_renames_the_interface(standin: StandIn) -> None:
