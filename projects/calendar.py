@@ -166,9 +166,10 @@ def words(moment: datetime, zone_name: str) -> str:
 
 
 def length_words(length: timedelta) -> str:
-    """“7 h”, “7 h 30 min”, “2 d 3 h”, “45 min”."""
+    """“7 h”, “25 h”, “7 h 30 min”, “2 d 3 h”, “45 min”: days only from two on, a long night stays in hours."""
     minutes = int(length.total_seconds()) // 60
-    days, hours, rest = minutes // 1440, minutes % 1440 // 60, minutes % 60
+    days = minutes // 1440 if minutes >= 2 * 1440 else 0
+    hours, rest = (minutes - days * 1440) // 60, minutes % 60
     parts = [f"{days} d" if days else "", f"{hours} h" if hours else "", f"{rest} min" if rest else ""]
     return " ".join(filter(None, parts)) or "0 min"
 
