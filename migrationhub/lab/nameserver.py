@@ -10,6 +10,7 @@ import base64
 import os
 import secrets
 import shutil
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ import dns.tsig
 import dns.tsigkeyring
 import dns.update
 
+from migrationhub.lab import dns_relay
 from migrationhub.lab.daemon import Daemon
 from migrationhub.lab.network import SIDES, Network
 from migrationhub.lab.state import Lab, LabProblem
@@ -36,7 +38,7 @@ NAMED = Path("/usr/sbin/named")
 CONFIGURATION = """\
 options {{
   directory "{directory}";
-  listen-on port {port} {{ {production}; {migration}; }};
+  listen-on port {port} {{ {places} }};
   listen-on-v6 {{ none; }};
   recursion no;
   dnssec-validation no;
@@ -54,7 +56,7 @@ controls {{ }};
 KEY = 'key "{name}" {{ algorithm hmac-sha256; secret "{secret}"; }};\n'
 VIEW = """\
 view "{side}" {{
-  match-destinations {{ {address}; }};
+  {match} {{ {address}; }};
   zone "{zone}" {{
     type primary;
     file "{directory}/{side}.zone";
@@ -84,11 +86,18 @@ class Nameserver:
         self.lab = lab
         self.kind = kind
         self.directory = lab.dir / "dns"
-        self.daemon = Daemon(self.directory, "named", f"migrationhub-lab/{lab.tag}/.named" if os.geteuid() == 0 else "")
+        group = f"migrationhub-lab/{lab.tag}/" if os.geteuid() == 0 else ""
+        self.daemon = Daemon(self.directory, "named", group and f"{group}.named")
+        self.relay = Daemon(self.directory, "relay", group and f"{group}.relay")
 
     @property
     def port(self) -> int:
         return self.lab.resolver("production", self.kind)[1]
+
+    @property
+    def _inner_port(self) -> int:
+        """Where BIND itself listens on 127.0.0.1, behind the relay of process hosts."""
+        return 15300 + self.lab.index
 
     def address(self, side: str) -> str:
         """Where the view of a side answers."""
@@ -100,24 +109,27 @@ class Nameserver:
 
     def up(self) -> None:
         """Start it and wait for its answer; records of an earlier run stay."""
-        if self.daemon.pid():
-            return
-        self._write()
-        argv = [str(self._program()), "-g", "-n", "1", "-c", str(self.directory / "named.conf")]
-        if self.kind == "nspawn":
-            argv = ["ip", "netns", "exec", Network(self.lab).router, *argv]
-        self.daemon.start(argv)
+        if not self.daemon.pid():
+            self._write()
+            argv = [str(self._program()), "-g", "-n", "1", "-c", str(self.directory / "named.conf")]
+            if self.kind == "nspawn":
+                argv = ["ip", "netns", "exec", Network(self.lab).router, *argv]
+            self.daemon.start(argv)
+        if self.kind != "nspawn":
+            places = [f"{self.address(side)}:{self.port}" for side in SIDES]
+            self.relay.start([sys.executable, "-I", dns_relay.__file__, f"127.0.0.1:{self._inner_port}", *places])
         deadline = time.monotonic() + 15
         while not all(self._answers(side) for side in SIDES):
             if not self.daemon.pid() or time.monotonic() > deadline:
                 raise LabProblem(
-                    f"The lab's name server did not start:\n{self.daemon.last_words()}",
+                    f"The lab's name server did not start:\n{self.daemon.last_words()}\n{self.relay.last_words()}",
                     "Run `manage.py lab down`, then `manage.py lab up`.",
                     code="lab.dns",
                 )
             time.sleep(0.1)
 
     def down(self) -> None:
+        self.relay.stop()
         self.daemon.stop()
 
     # -- records --------------------------------------------------------------------------------------------
@@ -173,16 +185,22 @@ class Nameserver:
             place = self.directory / f"{side}.zone"
             if not place.exists():  # else it is BIND's: with its journal it holds what was updated
                 place.write_text(EMPTY.format(ttl=TTL, zone=ZONE, address=self.address(side)))
-            views += VIEW.format(side=side, address=self.address(side), zone=ZONE, directory=self.directory, key=key)
+            views += VIEW.format(
+                match="match-destinations" if self.kind == "nspawn" else "match-clients",
+                side=side,
+                address=self.address(side),
+                zone=ZONE,
+                directory=self.directory,
+                key=key,
+            )
         keys = "".join(KEY.format(name=name, secret=self.key(name).secret) for name in (PRODUCT_KEY, LAB_KEY))
         path = self.directory / "named.conf"
         path.touch(0o600)
         path.write_text(
             CONFIGURATION.format(
                 directory=self.directory,
-                port=self.port,
-                production=self.address("production"),
-                migration=self.address("migration"),
+                port=self.port if self.kind == "nspawn" else self._inner_port,
+                places="".join(f"{self.address(side)}; " for side in SIDES) if self.kind == "nspawn" else "127.0.0.1;",
                 keys=keys,
                 views=views,
             )
