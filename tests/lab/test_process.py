@@ -383,6 +383,12 @@ def test_the_shop_shows_the_orders_of_its_database(process_host: Make, trap_comm
     assert db.execute(f"{psql} 'SELECT count(*) FROM pgbench_accounts'").out == "100000\n"
 
 
+def test_the_wiki_serves_its_page(process_host: Make) -> None:
+    wiki = process_host("wiki", "wiki")
+    assert wait_for(lambda: page(wiki)[0] == 200, 10), wiki.execute("cat var/log/wiki.log").out
+    assert "<h1>Wiki</h1>" in page(wiki)[1]
+
+
 @postgres
 def test_a_copied_data_directory_starts_beside_the_one_it_was_copied_from(process_host: Make) -> None:
     """Process hosts share process numbers: the lock file of the source's living postmaster must not keep the clone
