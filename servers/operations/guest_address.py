@@ -24,7 +24,9 @@ class GuestAddress(Operation):
         record = guest_address.apply(connection, wanted)
         wrong = [f for f in guest_address.verify_file(connection, wanted) if f.level == Level.BLOCKING]
         if wrong:
-            return job.memo, failed(" ".join(f"{finding.text} {finding.act}".strip() for finding in wrong), wrong[0].code)
+            return job.memo, failed(
+                " ".join(f"{finding.text} {finding.act}".strip() for finding in wrong), wrong[0].code
+            )
         return job.memo, done(f"{wanted.address} is set for the next start.", record=record.as_dict())
 
 

@@ -64,7 +64,7 @@ def wanted(parameters: dict[str, Any]) -> list[Probe]:
 def ask(probe: Probe, job: Job) -> probes.ProbeOutcome:
     machine = job.server("machine")
     connection: Connection | None = None
-    if probe.kind in (Probe.Kind.UNIT, Probe.Kind.COMMAND) or probe.parameters.get("inside"):
+    if probe.kind in (Probe.Kind.UNIT, Probe.Kind.COMMAND) or probe.parameters.get("from") == "inside":
         try:
             connection = job.connection("machine")
         except Problem as problem:

@@ -89,9 +89,7 @@ class Provision(Operation):
 
     def reach(self, job: Job, target: Server) -> tuple[Memo, Progress]:
         memo = job.memo
-        endpoint = replace(
-            target.endpoint(), address=memo["instance"]["address"], host_keys=tuple(memo["keys"])
-        )
+        endpoint = replace(target.endpoint(), address=memo["instance"]["address"], host_keys=tuple(memo["keys"]))
         try:
             job.connect(endpoint).run(["true"], check=True, timeout=20)
         except Unreachable as problem:

@@ -126,12 +126,13 @@ class StopServices(Operation):
             if findings:
                 return job.memo, failed(words_of(findings), findings[0].code)
             return job.memo, done(f"{len(names)} services are stopped, proven and blocked.", stopped=names)
-        manager.block(record, names)  # before the first stop: nothing brings one back while others still stop
         findings = manager.stop_one(record, left[0], STOP_SECONDS)
         if findings:
             return job.memo, failed(words_of(findings), findings[0].code, stopped=stopped)
         memo = {**job.memo, "stopped": [*stopped, left[0]]}
-        return memo, Progress(next_act="next", phase=f"{len(stopped) + 1} of {len(names)} stopped", log=(f"{left[0]} stopped.",))
+        return memo, Progress(
+            next_act="next", phase=f"{len(stopped) + 1} of {len(names)} stopped", log=(f"{left[0]} stopped.",)
+        )
 
 
 class ProveStopped(Operation):

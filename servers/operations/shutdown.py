@@ -64,9 +64,7 @@ class Shutdown(Operation):
 
     def finish(self, run: Run, progress: Progress) -> None:
         if progress.state == State.SUCCEEDED:
-            Server.objects.filter(pk=run.parameters["server"]).update(
-                power=Server.Power.OFF, power_at=timezone.now()
-            )
+            Server.objects.filter(pk=run.parameters["server"]).update(power=Server.Power.OFF, power_at=timezone.now())
 
 
 def known_ports(server: Server) -> list[int]:
