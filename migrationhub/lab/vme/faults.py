@@ -15,10 +15,11 @@ Json = dict[str, Any]
 class Faults:
     """A list of orders, each `{"kind", "method", "path" (regular expression), "times", "seconds", …}`.
 
-    Kinds of answers: `500`, `429` (with `retry_after`), `503`, `html502`, `refused` (success: false, `status` 200
-    unless given), `slow` (`delay` s, then as usual), `cut_before` (closed, nothing done), `cut_after` (done, then
-    closed), `expire` (all tokens end). Kind `act` makes an act of name `act` end in failure with `message`.
-    `times` counts down; `seconds` from the order on is the other way to end it.
+    Kinds of answers: `500`, `429` (with `retry_after`), `503`, `html` (a proxy's page, `status` 502 unless given),
+    `refused` (success: false, `status` 200 unless given, `msg`, `errors`), `slow` (`delay` s, then as usual),
+    `cut_before` (closed, nothing done), `cut_after` (done, then closed), `expire` (all tokens end). Kind `act` makes
+    an act of name `act` end in failure with `message`. `times` counts down (1 unless given); `seconds` from the
+    order on is the other way to end it.
     """
 
     def __init__(self, directory: Path) -> None:

@@ -159,8 +159,8 @@ class Handler(BaseHTTPRequestHandler):
             self._send(429, {"msg": msg}, headers)
         elif kind == "503":
             self._send(503, {"msg": "Service Unavailable - We're temporarily offline for maintenance."})
-        elif kind == "html502":
-            self._page(502, HTML)
+        elif kind == "html":
+            self._page(int(fault.get("status", 502)), HTML)
         elif kind == "refused":
             refusal = {"success": False, "msg": fault.get("msg", "No"), "errors": fault.get("errors", {})}
             self._send(int(fault.get("status", 200)), refusal)

@@ -31,6 +31,10 @@ def interrupted(memo: Memo, at: float | None = None) -> Memo:
 class Gone(Exception):
     """The instance is not there (404)."""
 
+    def __init__(self, external_id: str) -> None:
+        super().__init__(external_id)
+        self.external_id = external_id
+
 
 class Act:
     """One act on one instance. `look` reads only and names the next act; `do` performs it."""
@@ -55,6 +59,8 @@ class Act:
         """Read only. What cannot be seen right now is no failure of the work: it stays open and says why."""
         try:
             return self.look(memo)
+        except Gone as gone:
+            return self.missing(gone.external_id)
         except PlatformProblem as problem:
             return self.unseen(problem)
 
@@ -62,6 +68,8 @@ class Act:
         """At most one changing request."""
         try:
             progress = self.look(memo)
+        except Gone as gone:
+            return memo, self.missing(gone.external_id)
         except Unavailable as problem:
             return memo, self.unseen(problem)
         except PlatformProblem as problem:
@@ -72,6 +80,8 @@ class Act:
             return memo, progress
         try:
             return self.do(progress.next_act, memo)
+        except Gone as gone:
+            return memo, self.missing(gone.external_id)
         except Ambiguous as problem:
             return {**memo, "unsure_since": self.client.clock()}, self.unseen(problem)
         except Unavailable as problem:
@@ -136,7 +146,7 @@ class Act:
             answer = self.client.get(f"/api/instances/{external_id}", {"details": "true"})
         except Refused as problem:
             if problem.status == 404 or "not found" in problem.text.lower():
-                raise Gone from None
+                raise Gone(external_id) from None
             raise
         body = answers.obj(answer.get("instance"))
         if not body:

@@ -32,10 +32,7 @@ class Connect(OnInstance):
         self.nics = nics
 
     def look(self, memo: Memo) -> Progress:
-        try:
-            instance, _ = self.read(self.external_id)
-        except Gone:
-            return self.missing(self.external_id)
+        instance, _ = self.read(self.external_id)
         raw = {"raw": instance.status, "target_power": instance.power}
         if instance.status in shapes.APPROVALS:
             return self.running("waiting for approval in VME", reason="A policy of VME wants an approval.", **raw)
@@ -95,10 +92,7 @@ class Power(OnInstance):
         self.power = power
 
     def look(self, memo: Memo) -> Progress:
-        try:
-            instance, _ = self.read(self.external_id)
-        except Gone:
-            return self.missing(self.external_id)
+        instance, _ = self.read(self.external_id)
         raw = {"raw": instance.status, "target_power": instance.power}
         phase = "starting" if self.power == "on" else "stopping"
         if instance.status in shapes.BUSY:

@@ -243,7 +243,7 @@ def attachable(client: Client, spec: InstanceSpec, production_network: str) -> l
 
 
 def _network(role: str, label: str, body: Json, spec: InstanceSpec) -> list[Finding]:
-    if not body.get("active", True):
+    if body.get("active") is False:
         return blocking(
             f"network.{role}.inactive", f"The {role} network “{label}” is not active.", "Activate it in VME.", role
         )
@@ -261,7 +261,7 @@ def _network(role: str, label: str, body: Json, spec: InstanceSpec) -> list[Find
 
 def plan(client: Client, spec: InstanceSpec) -> list[Finding]:
     for body in plan_bodies(client, spec.zone_id, spec.layout_id, spec.group_id, spec.pool_id):
-        if text_id(body.get("id")) == spec.plan_id and body.get("active", True):
+        if text_id(body.get("id")) == spec.plan_id and body.get("active") is not False:
             return ready("plan", f"The service plan “{body.get('name')}” is offered.", "plan_id")
     return blocking(
         "plan.missing",

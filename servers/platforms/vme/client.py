@@ -124,7 +124,7 @@ class Client:
         anonymous: bool = False,
     ) -> Json:
         self._respect_wait()
-        headers = {"X-Request-Id": work_key} if work_key else {}
+        headers = {"X-Request-Id": work_key.encode("ascii", "replace").decode()} if work_key else {}
         for last in (False, True):
             token = None if anonymous else self._usable_token()
             if token:
@@ -196,9 +196,17 @@ class Client:
             raise (Ambiguous if changing else Unavailable)(
                 self._said(None, page, status), "Check that the address is that of VME.", code="platform.answer"
             )
-        if status >= 400 or (body or {}).get("success") is False:
-            raise self._refusal(body or {}, page, status)
-        return body or {}
+        if body is None:  # a proxy's page: its 404 says nothing of what the appliance has
+            raise Refused(
+                self._said(None, page, status),
+                "Check the address and the proxy in front of the appliance.",
+                code="platform.answer",
+                status=0,
+                fields={},
+            )
+        if status >= 400 or body.get("success") is False:
+            raise self._refusal(body, status)
+        return body
 
     def _said(self, body: Json | None, page: str, status: int) -> str:
         """What came back, for people: HPE's own words, or that it was no JSON at all."""
@@ -208,11 +216,11 @@ class Client:
         named = f" (“{self.scrub(page)}”)" if page else ""
         return f"{self.access.name} answered HTTP {status} with a page{named} instead of JSON."
 
-    def _refusal(self, body: Json, page: str, status: int) -> Refused:
+    def _refusal(self, body: Json, status: int) -> Refused:
         fields = {name: self.scrub(text) for name, text in answers.field_messages(body).items()}
         code = {401: "platform.login", 403: "platform.permission", 404: "platform.missing", 409: "platform.conflict"}
         return Refused(
-            self._said(body if body or not page else None, page, status),
+            self._said(body, "", status),
             answers.act_for(status, fields),
             code=code.get(status, "platform.refused"),
             status=status,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from servers.platforms.base import Instance, InstanceSpec, PlatformProblem
 from servers.platforms.vme import answers, shapes
-from servers.platforms.vme.acts import Act, Gone
+from servers.platforms.vme.acts import Act
 from servers.platforms.vme.answers import Json, Refused
 from servers.platforms.vme.client import Client
 from servers.progress import Memo, Progress
 
+PATIENCE = 2700.0  # seconds after which HPE's own tools give up on a create; we only say so
 ADDRESS_WAIT = 900.0  # seconds that a running instance may be without an address
 
 
@@ -48,10 +49,7 @@ class Create(Act):
 
     def look(self, memo: Memo) -> Progress:
         if external_id := memo.get("external_id"):
-            try:
-                instance, body = self.read(str(external_id))
-            except Gone:
-                return self.missing(str(external_id))
+            instance, body = self.read(str(external_id))
             return self.state_of(instance, body, memo)
         if (body_found := find_body(self.client, self.spec.label)) is not None:
             instance = shapes.instance_from(body_found)
@@ -113,7 +111,9 @@ class Create(Act):
         if instance.status in shapes.APPROVALS:
             return self.running("waiting for approval in VME", reason="A policy of VME wants an approval.", **raw)
         if instance.status not in shapes.CREATED:
-            return self.running("making the instance", **raw)
+            minutes = self.since(memo) / 60
+            late = f"It has taken {minutes:.0f} minutes; look at it in VME." if minutes > PATIENCE / 60 else ""
+            return self.running("making the instance", reason=late, **raw)
         address = shapes.address_of(instance, body)
         if not address and instance.status == "running":
             return self.without_address(instance, memo)

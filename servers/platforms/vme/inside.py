@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from servers.platforms.base import PlatformProblem
 from servers.platforms.vme import answers, shapes
-from servers.platforms.vme.acts import UNSURE, Gone, failure_reason
-from servers.platforms.vme.answers import Json
+from servers.platforms.vme.acts import UNSURE, failure_reason
+from servers.platforms.vme.answers import Json, Refused
 from servers.platforms.vme.change import OnInstance
 from servers.platforms.vme.client import Client
-from servers.progress import Memo, Progress
+from servers.progress import Memo, Progress, State
 
 REVERT_SETTLE = 10.0  # seconds after which an instance that does nothing has reverted
 LOST = ("failed", "errored", "error", "expired", "cancelled")
@@ -27,7 +27,12 @@ class Execute(OnInstance):
 
     def look(self, memo: Memo) -> Progress:
         if unique_id := memo.get("unique_id"):
-            answer = self.client.get(f"/api/execution-request/{unique_id}")
+            try:
+                answer = self.client.get(f"/api/execution-request/{unique_id}")
+            except Refused as problem:
+                if problem.status != 404:
+                    raise
+                return self.lost()
             return self.state_of(answers.obj(answer.get("executionRequest")))
         if unsure := memo.get("unsure_since"):
             if self.client.clock() - float(unsure) < UNSURE:
@@ -40,6 +45,16 @@ class Execute(OnInstance):
                 )
             )
         return self.running("running the script", next_act="execute")
+
+    def lost(self) -> Progress:
+        return self.failed(
+            PlatformProblem(
+                f"{self.client.access.name} no longer knows the script's execution request: how it ended is not known.",
+                "Retry; the script bears repetition.",
+                code="execute.unknown",
+            ),
+            state=State.LOST,
+        )
 
     def do(self, act: str, memo: Memo) -> tuple[Memo, Progress]:
         memo, answer = self.send(
@@ -128,10 +143,7 @@ class Revert(OnInstance):
         self.snapshot_id = snapshot_id
 
     def look(self, memo: Memo) -> Progress:
-        try:
-            instance, _ = self.read(self.external_id)
-        except Gone:
-            return self.missing(self.external_id)
+        instance, _ = self.read(self.external_id)
         raw = {"raw": instance.status, "target_power": instance.power}
         if instance.status in shapes.BUSY:
             return self.running("reverting" if "asked_at" in memo else "waiting until VME is done", **raw)

@@ -99,7 +99,7 @@ def networks(client: Client, zone_id: str, pool_id: str) -> list[Choice]:
     return [
         network_choice(body)
         for body in network_bodies(client, zone_id)
-        if body.get("active", True) and (not wanted or wanted in pools_of(body))
+        if body.get("active") is not False and (not wanted or wanted in pools_of(body))
     ]
 
 
@@ -120,7 +120,7 @@ def network_choice(body: Json) -> Choice:
             "dns": [str(body[key]) for key in ("dnsPrimary", "dnsSecondary") if body.get(key)],
             "dhcp": bool(body.get("dhcpServer")),
             "has_pool": bool(body.get("pool")),
-            "active": bool(body.get("active", True)),
+            "active": body.get("active") is not False,
             "pools": pools_of(body),
             "zone": text_id(body.get("zone")),
             "labels": [str(label) for label in body.get("labels") or []],

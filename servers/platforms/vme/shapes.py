@@ -21,8 +21,6 @@ BUSY = [
     "stopping",
     "starting",
     "suspending",
-    "removing",
-    "pendingRemoval",
     "snapshotting",
 ]
 

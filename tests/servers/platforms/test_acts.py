@@ -54,7 +54,7 @@ def test_each_advance_sends_one_changing_request_or_none(standin: StandIn) -> No
     assert requests[0]["work_key"] == "k"
 
 
-@pytest.mark.parametrize("kind", ["cut_after", "cut_before", "500", "html502", "503"])
+@pytest.mark.parametrize("kind", ["cut_after", "cut_before", "500", "html", "503"])
 def test_an_ambiguous_answer_to_a_create_makes_one_instance(standin: StandIn, kind: str) -> None:
     platform, clock = with_clock(standin)
     spec = standin.spec()
@@ -410,3 +410,43 @@ def test_a_whole_life_shows_no_work_key_twice(standin: StandIn) -> None:
     run(lambda memo: platform.advance_power("start", external_id, "on", memo))
     acts = [entry["act"] for entry in standin.journal if entry["kind"] == "request" and entry["effective"]]
     assert acts == ["create", "stop", "resize", "start"] and standin.repeated_keys() == []
+
+
+def test_an_instance_that_vanishes_between_look_and_act_is_missing(standin: StandIn) -> None:
+    platform = standin.platform()
+    external_id = made(standin)
+    run(lambda memo: platform.advance_delete("d", external_id, memo))
+    for progress in (
+        platform.advance_connect("k", external_id, production(standin), {})[1],
+        platform.observe_power("k", external_id, "on", {}),
+        platform.advance_revert("k", external_id, "1", {})[1],
+    ):
+        assert progress.state == State.FAILED and progress.code == "instance.missing"
+
+
+def test_a_proxys_404_page_is_not_taken_for_a_deleted_instance(standin: StandIn) -> None:
+    external_id = made(standin)
+    platform = standin.platform(sleep=lambda seconds: None)
+    standin.order({"kind": "html", "status": 404, "path": "/api/instances/", "times": 1})
+    progress = platform.observe_delete("k", external_id, {"asked_at": 0.0})
+    assert progress.state == State.RUNNING and progress.code == "platform.answer" and "page" in progress.reason
+
+
+def test_a_script_that_the_appliance_forgot_is_lost(standin: StandIn) -> None:
+    platform = standin.platform()
+    external_id = made(standin)
+    memo, _ = run(lambda memo: platform.advance_execute("k", external_id, "uname", memo))
+    standin.appliance.store.state["requests"].clear()
+    progress = platform.observe_execute("k", external_id, "uname", memo)
+    assert progress.state == State.LOST and progress.code == "execute.unknown"
+
+
+def test_a_create_that_takes_very_long_says_so_and_stays_open(standin: StandIn) -> None:
+    platform, clock = with_clock(standin)
+    external_id = made(standin)
+    standin.appliance.store.state["instances"][external_id]["status"] = "provisioning"
+    memo = {"external_id": external_id, "asked_at": clock.now}
+    assert platform.observe_create("k", standin.spec(), memo).reason == ""
+    clock.now += 3000
+    progress = platform.observe_create("k", standin.spec(), memo)
+    assert progress.state == State.RUNNING and "50 minutes" in progress.reason

@@ -250,7 +250,7 @@ def test_429_without_a_time_backs_off_further_each_time(standin: StandIn) -> Non
 
 
 def test_a_proxys_html_is_named_and_not_shown(standin: StandIn) -> None:
-    standin.order({"kind": "html502", "path": "/api/groups", "times": 9})
+    standin.order({"kind": "html", "path": "/api/groups", "times": 9})
     with pytest.raises(Unavailable) as caught:
         client_of(standin).get("/api/groups")
     assert "a page (“502 Bad Gateway”) instead of JSON" in caught.value.text and "<html" not in str(caught.value)
