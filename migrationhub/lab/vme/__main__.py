@@ -39,14 +39,14 @@ def settings_of(lab: Lab, kind: str, **more: object) -> Settings:
     )
 
 
-def registrar(lab: Lab, kind: str) -> OnAddress:
-    """Enter a clone's transient address into the lab's migration view; process hosts have no DNS of their own."""
+def registrar(lab: Lab) -> OnAddress:
+    """Enter a clone's transient address into the lab's migration view, where a whole lab with a name server runs."""
 
     def enter(name: str, address: str) -> None:
-        if kind != "nspawn":
-            return
+        # Imported late: the data centre knows the stand-in, and single hosts of tests need neither.
         datacentre = importlib.import_module("migrationhub.lab.datacentre")
-        datacentre.register_clone(name, address)
+        if datacentre.Datacentre(lab).kind():
+            datacentre.register_clone(name, address, lab)
 
     return enter
 
@@ -69,7 +69,7 @@ def main(argv: list[str]) -> int:
         token_seconds=options.token_seconds,
         version=options.version,
     )
-    appliance = Appliance(settings, backend_of(options.kind, lab), registrar(lab, options.kind))
+    appliance = Appliance(settings, backend_of(options.kind, lab), registrar(lab))
     server = Server(appliance, options.port or lab.vme_port)
     for number in (signal.SIGTERM, signal.SIGINT):
         # `stop` waits for the serving loop, which this very thread runs.

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import ssl
-import tempfile
 import threading
 import time
-import weakref
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import requests
-from urllib3.exceptions import InsecureRequestWarning, NewConnectionError
 
 from servers.platforms.base import PlatformAccess, PlatformProblem
-from servers.platforms.vme import answers
+from servers.platforms.vme import answers, transport
 from servers.platforms.vme.answers import Ambiguous, Json, Refused, Unavailable
 from servers.platforms.vme.tokens import Token, password_grant, refresh_grant, token_from
 
@@ -39,11 +34,11 @@ class Client:
         timeout: tuple[float, float] = TIMEOUT,
     ) -> None:
         self.access = access
-        self.base = _base(access.url)
+        self.base = transport.base_of(access.url)
         self.clock = clock
         self._sleep = sleep
         self._timeout = timeout
-        self._verify = _trust(self, access)
+        self._verify = transport.trust(self, access)
         self._token: Token | None = None
         self._spent: list[str] = []  # tokens of before, to be scrubbed from messages as well
         self._lock = threading.RLock()
@@ -143,7 +138,8 @@ class Client:
             return session.request(method, self.base + path, timeout=self._timeout, allow_redirects=False, **request)
         except requests.exceptions.SSLError as error:
             raise PlatformProblem(
-                f"The certificate of {self.access.name} ({self.base}) could not be verified: {_reason(error)}.",
+                f"The certificate of {self.access.name} ({self.base}) could not be verified:"
+                f" {transport.reason_of(error)}.",
                 "Enter the CA that signed it as the platform's CA bundle, and use the name that it was issued for.",
                 code="platform.tls",
             ) from None
@@ -155,15 +151,15 @@ class Client:
 
     def _unreached(self, error: Exception, method: str, path: str, changing: bool) -> PlatformProblem:
         self._set_back()
-        unsent = isinstance(error, requests.exceptions.ConnectTimeout) or _refused_connection(error)
+        unsent = isinstance(error, requests.exceptions.ConnectTimeout) or transport.never_connected(error)
         if unsent:
             return Unavailable(
-                f"{self.access.name} cannot be reached at {self.base}: {_reason(error)}.",
+                f"{self.access.name} cannot be reached at {self.base}: {transport.reason_of(error)}.",
                 "Check the address, the network and whether the appliance is up; it is asked again.",
                 code="platform.unreachable",
                 wait=5.0,
             )
-        what = f"{self.access.name} did not finish its answer to {method} {path}: {_reason(error)}."
+        what = f"{self.access.name} did not finish its answer to {method} {path}: {transport.reason_of(error)}."
         if changing:
             return Ambiguous(what, "It is looked up whether it was done before it is asked again.", wait=5.0)
         return Unavailable(what, "It is asked again.", wait=1.0)
@@ -177,14 +173,14 @@ class Client:
                 "Enter the appliance's own address, as its users reach it.",
                 code="platform.redirect",
             )
-        body, page = _json(answer), ""
+        body, page = transport.json_of(answer), ""
         if body is None:
             page = answers.html_title(answer.text[:4096])
         if status == 429:
-            wait = self._set_back(_seconds(answer.headers.get("Retry-After")))
+            wait = self._set_back(transport.seconds(answer.headers.get("Retry-After")))
             raise Unavailable(self._said(body, page, status), answers.STATUS_ACTS[429], code="platform.busy", wait=wait)
         if status >= 500:
-            wait = self._set_back(_seconds(answer.headers.get("Retry-After")) if status == 503 else None)
+            wait = self._set_back(transport.seconds(answer.headers.get("Retry-After")) if status == 503 else None)
             raise (Ambiguous if changing else Unavailable)(
                 self._said(body, page, status),
                 answers.STATUS_ACTS.get(status, answers.STATUS_ACTS[500]),
@@ -307,86 +303,3 @@ class Client:
 def _unsent(problem: Unavailable) -> Unavailable:
     """A failed log-in says nothing about the request that it was for: that one was never sent."""
     return Unavailable(problem.text, problem.act, code=problem.code, wait=problem.wait)
-
-
-def _base(url: str) -> str:
-    parts = urlsplit(url.strip())
-    if parts.scheme != "https" or not parts.hostname or parts.username or parts.query or parts.fragment:
-        raise PlatformProblem(
-            f"“{parts.hostname or url[:80]}” is no address of an appliance: https:// and a host are expected.",
-            "Enter it as https://vme.example.com.",
-            code="platform.url",
-        )
-    return f"https://{parts.netloc}{parts.path}".rstrip("/")  # 9.0 refuses log-ins at an address with a slash
-
-
-def _trust(owner: object, access: PlatformAccess) -> str | bool:
-    """What requests verifies with: the platform's CA as a private file, the system's, or, by name, nothing."""
-    if access.insecure:
-        # Said once on the platform's page; a warning at each request would only fill the log.
-        requests.packages.urllib3.disable_warnings(InsecureRequestWarning)  # type: ignore[attr-defined]
-        return False
-    if not access.ca_bundle.strip():
-        return True
-    try:
-        ssl.create_default_context(cadata=access.ca_bundle)
-    except (ssl.SSLError, ValueError):
-        raise PlatformProblem(
-            f"The CA bundle of {access.name} is no PEM certificate.",
-            "Paste the text from -----BEGIN CERTIFICATE----- to -----END CERTIFICATE-----.",
-            code="platform.tls",
-        ) from None
-    with tempfile.NamedTemporaryFile("w", prefix="migrationhub-ca-", suffix=".pem", delete=False) as file:
-        file.write(access.ca_bundle)
-    weakref.finalize(owner, Path(file.name).unlink, missing_ok=True)
-    return file.name
-
-
-def _json(answer: requests.Response) -> Json | None:
-    if not answer.content:
-        return {}
-    try:
-        body = answer.json()
-    except ValueError:
-        return None
-    return body if isinstance(body, dict) else None
-
-
-def _seconds(value: str | None) -> float | None:
-    try:
-        return max(0.0, float(value)) if value else None
-    except ValueError:
-        return None
-
-
-def _refused_connection(error: BaseException) -> bool:
-    """Whether no connection was made at all (refused, no route, no such name)."""
-    seen = error
-    for _ in range(6):
-        if isinstance(seen, NewConnectionError):
-            return True
-        inner = getattr(seen, "reason", None) or (seen.args[0] if seen.args else None)
-        if not isinstance(inner, BaseException):
-            return False
-        seen = inner
-    return False
-
-
-def _reason(error: BaseException) -> str:
-    """The innermost cause in few words, without addresses of Python objects."""
-    seen = error
-    for _ in range(6):
-        inner = getattr(seen, "reason", None)
-        if not isinstance(inner, BaseException):
-            inner = next((part for part in seen.args if isinstance(part, BaseException)), None)
-        if inner is None:
-            break
-        seen = inner
-    text = str(seen.args[-1] if seen.args else seen) or type(seen).__name__
-    if isinstance(seen, ssl.SSLCertVerificationError):
-        text = seen.verify_message or text
-    elif isinstance(seen, TimeoutError) or "timed out" in text.lower():
-        text = "no answer in time"
-    elif isinstance(seen, OSError) and seen.strerror:
-        text = seen.strerror
-    return text.split(">: ")[-1].strip().rstrip(".")[:200]
