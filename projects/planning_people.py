@@ -1,0 +1,150 @@
+"""Projects, their people and their applications."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from django.contrib.auth.models import User
+from django.db import transaction
+from django.db.models import F
+
+from migrationhub.audit.record import record
+from migrationhub.lib.findings import Problem
+from projects.models import Application, Membership, Migration, Project, Wave
+from servers.models import Change
+
+from .planning_base import write
+
+Role = Membership.Role
+
+
+@transaction.atomic
+def create_project(*, name: str, slug: str, time_zone: str, description: str, user: User) -> Project:
+    """A new project; who makes it leads it."""
+    values = {"name": name, "slug": slug, "time_zone": time_zone, "description": description}
+    project = Project(**values)
+    project.save()
+    Membership.objects.create(project=project, user=user, role=Role.LEAD)
+    record("project.create", project, actor=user, project_id=project.pk, after={**values, "lead": user.username})
+    Change.bump()
+    return project
+
+
+@transaction.atomic
+def change_project(*, project: Project, name: str, slug: str, time_zone: str, description: str, user: User) -> Project:
+    values = {"name": name, "slug": slug, "time_zone": time_zone, "description": description}
+    return write(project, values, user=user, verb="project.change", project=project)
+
+
+@transaction.atomic
+def add_member(*, project: Project, person: User, role: str, user: User) -> Membership:
+    if Membership.objects.filter(project=project, user=person).exists():
+        raise Problem(
+            f"{person} is a member of {project} already.", "Change the role in the list.", code="member.exists"
+        )
+    return write(
+        Membership(project=project, user=person), {"role": role}, user=user, verb="member.add", project=project
+    )
+
+
+@transaction.atomic
+def change_member(*, member: Membership, role: str, user: User) -> Membership:
+    member = Membership.objects.select_for_update().select_related("user", "project").get(pk=member.pk)
+    if role != Role.LEAD:
+        _keep_a_lead(member, "another role")
+    if role != Role.OWNER:
+        _keep_owner(member, "another role")
+    return write(member, {"role": role}, user=user, verb="member.change", project=member.project)
+
+
+@transaction.atomic
+def remove_member(*, member: Membership, user: User) -> None:
+    member = Membership.objects.select_for_update().select_related("user", "project").get(pk=member.pk)
+    _keep_a_lead(member, "no place in the project")
+    _keep_owner(member, "no place in the project")
+    record(
+        "member.remove",
+        member,
+        actor=user,
+        project_id=member.project_id,
+        before={"user": member.user.username, "role": member.role},
+    )
+    member.delete()
+    Change.bump()
+
+
+def _keep_a_lead(member: Membership, fate: str) -> None:
+    """The last lead stays. The leads are locked: two that remove each other cannot both win."""
+    leads = Membership.objects.select_for_update().filter(project=member.project, role=Role.LEAD)
+    if [lead.pk for lead in leads] == [member.pk]:
+        raise Problem(
+            f"{member.user} is the only lead of {member.project} and cannot get {fate}.",
+            "Make somebody else lead first.",
+            code="member.last_lead",
+        )
+
+
+def _keep_owner(member: Membership, fate: str) -> None:
+    """Who owns applications signs for them: without the role nobody could."""
+    owned = list(Application.objects.filter(project=member.project, owner_id=member.user_id))
+    if member.role == Role.OWNER and owned:
+        raise Problem(
+            f"{member.user} owns {', '.join(map(str, owned))} and cannot get {fate}.",
+            "Give these applications another owner first.",
+            code="member.owns",
+        )
+
+
+@transaction.atomic
+def save_application(
+    *,
+    project: Project,
+    application: Application | None = None,
+    name: str,
+    slug: str,
+    owner: User | None,
+    description: str,
+    access_note: str,
+    waits_for: Iterable[Application],
+    user: User,
+) -> Application:
+    """A new or a changed application. Its cutover events wait for those of `waits_for`, which must not be a circle."""
+    found = application or Application(project=project)
+    others = list(waits_for)
+    if found.pk:
+        _refuse_circle(found, others)
+    values = {"name": name, "slug": slug, "owner": owner, "description": description, "access_note": access_note}
+    verb = "application.change" if found.pk else "application.create"
+    before = set(found.waits_for.values_list("pk", flat=True)) if found.pk else set()
+    more = {"waits_for": [other.name for other in others]} if before != {other.pk for other in others} else {}
+    write(found, values, user=user, verb=verb, project=project, **more)
+    if more:
+        found.waits_for.set(others)
+    _bump_decisions(found)
+    return found
+
+
+def _refuse_circle(application: Application, others: list[Application]) -> None:
+    """Two applications that wait for each other would both wait for ever."""
+    following: dict[int, list[Application]] = {}
+    for one in application.project.applications.prefetch_related("waits_for"):
+        following[one.pk] = list(one.waits_for.all())
+    seen: set[int] = set()
+    ahead = list(others)
+    while ahead:
+        other = ahead.pop()
+        if other.pk == application.pk:
+            raise Problem(
+                f"{application} would wait for itself through {', '.join(map(str, others))}.",
+                "Take the application out of one of the lists, so that one can go first.",
+                code="application.circle",
+            )
+        if other.pk not in seen:
+            seen.add(other.pk)
+            ahead += following.get(other.pk, [])
+
+
+def _bump_decisions(application: Application) -> None:
+    """Owner and waits are part of what is decided on: whoever decides in this moment looks again."""
+    Migration.objects.filter(application=application).update(version=F("version") + 1)
+    Wave.objects.filter(migrations__application=application).update(version=F("version") + 1)

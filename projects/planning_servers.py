@@ -1,0 +1,114 @@
+"""Sources: a server enters a project by its migration, made in the same transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from django.contrib.auth.models import User
+from django.db import transaction
+from django.db.models import F
+
+from migrationhub.audit.record import record
+from migrationhub.lib.findings import Problem
+from projects.errors import Conflict
+from projects.models import Migration, Project, StepAttempt
+from servers.models import Change, HostKey, Run, Server
+from servers.models.run import OPEN
+
+from .planning_base import write
+
+
+@dataclass(frozen=True)
+class NewServer:
+    name: str
+    address: str
+    port: int = 22
+
+
+def taken(project: Project, name: str, address: str, port: int, *, but: Server | None = None) -> str:
+    """Why no further server of this name or address can enter, in words; empty if it can."""
+    others = Migration.objects.filter(state=Migration.State.OPEN).select_related("source")
+    if but is not None:
+        others = others.exclude(source=but)
+    for other in others.filter(project=project, source__name__iexact=name):
+        return f"{name} is in this project already, at {other.source.address} port {other.source.port}."
+    for other in others.filter(source__address__iexact=address, source__port=port):
+        if other.project_id == project.pk:
+            return f"{address} port {port} is in this project already: it is {other.source.name}."
+        return f"{address} port {port} is being migrated in another project."
+    return ""
+
+
+@transaction.atomic
+def add_server(*, project: Project, values: dict[str, Any], user: User) -> Migration:
+    """A source with its open migration. `values`: name, address, port, credential, manager, directory."""
+    why = taken(project, values["name"], values["address"], values["port"])
+    if why:
+        raise Problem(why, "Correct name or address, or open the server that is there.", code="server.taken")
+    server = write(Server(role=Server.Role.SOURCE), values, user=user, verb="server.create", project=project)
+    migration = Migration.objects.create(project=project, source=server)
+    record("migration.create", migration, actor=user, project_id=project.pk, after={"source": server.name})
+    return migration
+
+
+@transaction.atomic
+def add_servers(
+    *, project: Project, servers: Iterable[NewServer], common: dict[str, Any], user: User
+) -> list[Migration]:
+    """All of them or none: a list that was half taken would be entered twice."""
+    return [
+        add_server(
+            project=project,
+            values={"name": each.name, "address": each.address, "port": each.port, **common},
+            user=user,
+        )
+        for each in servers
+    ]
+
+
+@transaction.atomic
+def change_server(*, project: Project, server: Server, values: dict[str, Any], user: User) -> Server:
+    """At another address it is asked again: findings and facts of the old one say nothing about the new one."""
+    reached = ("address", "port", "credential", "manager", "directory")
+    if any(name in values and getattr(server, name) != values[name] for name in reached):
+        if Run.objects.filter(server=server, state__in=OPEN).exists():
+            raise Conflict(
+                f"Work on {server} is under way.", "Wait until it ends, or cancel it; then change the server."
+            )
+        values = {**values, "findings": []}
+    write(server, values, user=user, verb="server.change", project=project)
+    Migration.objects.filter(source=server).update(version=F("version") + 1)
+    return server
+
+
+@transaction.atomic
+def withdraw_server(*, migration: Migration, user: User) -> None:
+    """Take a server that nothing was done to out of the project, for good."""
+    if StepAttempt.objects.filter(step__migration=migration).exists() or migration.target_id:
+        raise Problem(
+            f"Steps of {migration} were begun: it stays in the project.",
+            "Take it out of its wave instead.",
+            code="server.begun",
+        )
+    changed = Migration.objects.filter(
+        pk=migration.pk, state=Migration.State.OPEN, version=migration.version, target=None
+    ).update(state=Migration.State.CANCELLED, wave=None, version=F("version") + 1)
+    if not changed:
+        raise Conflict(f"{migration} has changed in the meantime.", "Look at it again.")
+    record("migration.withdraw", migration, actor=user, project_id=migration.project_id)
+    Change.bump()
+
+
+def offered_keys(project: Project) -> list[HostKey]:
+    """Host keys of the project's open sources that wait for a person."""
+    return list(
+        HostKey.objects.filter(
+            server__migrations__project=project,
+            server__migrations__state=Migration.State.OPEN,
+            state=HostKey.State.OFFERED,
+        )
+        .select_related("server")
+        .order_by("server__name", "key_type")
+    )
