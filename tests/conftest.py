@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["tests.fixtures_lab", "tests.fixtures_nspawn"]
+pytest_plugins = ["tests.fixtures_lab", "tests.fixtures_nspawn", "tests.engine"]
 
 # Loopback and the labs' own ranges, 10.100.0.0 to 10.163.255.255.
 ALLOWED_HOSTS = "127.0.0.0/8,::1,10.100.0.0/14,10.104.0.0/13,10.112.0.0/12,10.128.0.0/11,10.160.0.0/14"
