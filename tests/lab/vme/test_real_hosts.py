@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 
 from migrationhub.lab.vme.store import effective, repeated_keys
-from migrationhub.lib.findings import Problem
 from servers.platforms.base import InstanceSpec, Nic, PlatformAccess
 from servers.platforms.vme.platform import VmePlatform
 from servers.remote.access import parse_read_back, read_back_script, user_data
@@ -202,14 +201,13 @@ def test_a_debian_clone_boots_is_reached_and_moves(nspawn_lab: NspawnLab, tmp_pa
 
 def await_keys(platform: VmePlatform, external_id: str) -> tuple[str, ...]:
     """The host key that the first boot made, read back through the API."""
+    script = read_back_script()
     for attempt in range(60):
-        try:
-            found = parse_read_back(inside(platform, external_id, f"read-{attempt}", read_back_script()))
-        except Problem:
-            found = ()
-        if found:
-            return tuple(found)
-        time.sleep(0.5)
+        key = f"read-{attempt}"
+        _, progress = run(lambda memo, key=key: platform.advance_execute(key, external_id, script, memo), timeout=60)
+        if progress.state == "succeeded":
+            return parse_read_back(progress.result["out"])
+        time.sleep(0.5)  # not opened yet: the script says so and ends with 1
     raise AssertionError("no host key came back")
 
 
