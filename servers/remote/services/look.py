@@ -9,19 +9,15 @@ from dataclasses import dataclass
 # (children of 2) are left out. A process that ends meanwhile is passed over.
 PROCESSES = r"""
 for p in /proc/[0-9]*; do
-  pid=${p#/proc/}
-  { stat=$(cat "$p/stat"); group=$(cat "$p/cgroup"); } 2>/dev/null || continue
-  name=${stat#*\(}; name=${name%)*}; rest=${stat##*) }
-  set -- $rest
-  [ "$2" = 2 ] && continue
-  case $1 in Z) continue ;; esac
+  { IFS= read -r stat < "$p/stat"; } 2>/dev/null || continue
+  name=${stat#*\(}; name=${name%)*}
+  set -f; set -- ${stat##*) }; set +f
+  case $1$2 in Z*|?2) continue ;; esac
   unit=
-  while IFS= read -r line; do
-    case $line in *:name=systemd:*|0::/?*) unit=${line##*:/}; [ -n "$unit" ] && break ;; esac
-  done <<E
-$group
-E
-  printf '%s %s %s %s %s\n' "$pid" "${20}" "$2" "/${unit:-}" "$name"
+  { while IFS= read -r line; do
+    case $line in *:name=systemd:*|0::/?*) unit=${line#*:*:}; break ;; esac
+  done < "$p/cgroup"; } 2>/dev/null || continue
+  printf '%s %s %s %s %s\n' "${p#/proc/}" "${20}" "$2" "${unit:-/}" "$name"
 done
 """
 PORTS = "ss -Hlntup 2>/dev/null || echo absent"
