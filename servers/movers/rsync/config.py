@@ -20,14 +20,14 @@ Files = dict[str, bytes]
 
 def source_files(job: MoveJob, here: Layout, mounts: list[Mount], token: str) -> Files:
     """Everything that the program on the source needs but its key. `mounts` of the source."""
-    out = _postgresql_patterns(job, ex.POSTGRESQL_OUT) if job.freeze.method == "postgresql" else []
+    out = _postgresql_patterns(job, ex.POSTGRESQL_OUT) if freeze_method(job) == "postgresql" else []
     walk = plan(scope_paths(job), mounts, [*_patterns(job), *ex.BASE_WRITTEN, *out])
     lines = [
         *_common(job, here, job.source),
         _set("TOLERATED", tolerated(final=job.kind == "final")),
         _set("BANDWIDTH", str(max(0, job.bandwidth))),
         _set("PROOF", job.proof),
-        _set("FREEZE", job.freeze.method),
+        _set("FREEZE", freeze_method(job)),
         _set("SNAPSHOT_NAME", ex.SNAPSHOT_NAME),
         # A leading “./” brings the attributes of the root itself along.
         _set("PREFIX", "./" if job.scope == "system" else "/"),
@@ -50,7 +50,7 @@ def source_files(job: MoveJob, here: Layout, mounts: list[Mount], token: str) ->
 def target_files(job: MoveJob, here: Layout, mounts: list[Mount], source_mounts: list[Mount], token: str) -> Files:
     """Everything that the program on the target needs."""
     skipped = [*_patterns(job), *ex.BASE_WRITTEN, *foreign_points(source_mounts)]
-    frozen = job.freeze.method == "postgresql"
+    frozen = freeze_method(job) == "postgresql"
     before = plan(scope_paths(job), mounts, [*skipped, *(_postgresql_patterns(job, ("pg_wal/*",)) if frozen else [])])
     after = plan(
         scope_paths(job), mounts, [*skipped, *(_postgresql_patterns(job, ex.POSTGRESQL_OUT) if frozen else [])]
@@ -62,6 +62,11 @@ def target_files(job: MoveJob, here: Layout, mounts: list[Mount], source_mounts:
         "walk.sh": walks.encode("utf-8", "surrogateescape"),
         **{name: program(name).encode() for name in ("common.sh", "serve.sh")},
     }
+
+
+def freeze_method(job: MoveJob) -> str:
+    """How this sync makes the data consistent; for the final one everything is stopped, so nothing is to be frozen."""
+    return "none" if job.kind == "final" else job.freeze.method
 
 
 def _common(job: MoveJob, here: Layout, endpoint: Endpoint) -> list[str]:
@@ -122,33 +127,42 @@ def _postgresql_patterns(job: MoveJob, names: tuple[str, ...]) -> list[str]:
 
 
 def _freeze_settings(job: MoveJob) -> list[str]:
-    options: dict[str, Any] = job.freeze.options
-    if job.freeze.method == "postgresql":
+    if freeze_method(job) == "postgresql":
         slot = "migrationhub_" + hashlib.sha256(job.work_key.encode()).hexdigest()[:16]
-        user = str(options.get("user") or ("" if job.source.manager == "supervisord" else "postgres"))
-        return [
-            _set("PG_DATA", _postgresql_data(job).lstrip("/")),
-            _set("PG_USER", user),
-            _set("PG_PORT", str(int(options.get("port") or 5432))),
-            _set("PG_HOST", str(options.get("host") or "")),
-            _set("PG_DATABASE", str(options.get("database") or "postgres")),
-            _set("PG_BIN", str(options.get("bin") or "/usr/bin")),
-            _set("PG_SLOT", slot),
-        ]
-    if job.freeze.method == "snapshot-btrfs":
-        return [_set("SUBVOLUME", _subvolume(job))]
+        return [*postgresql_settings(job), _set("PG_SLOT", slot)]
+    if freeze_method(job) == "snapshot-btrfs":
+        return [_set("SUBVOLUME", snapshot_subvolume(job))]
     return []
 
 
-def _subvolume(job: MoveJob) -> str:
+def postgresql_settings(job: MoveJob) -> list[str]:
+    """Shell assignments of how to log in to the database. Raises `Problem` where the profile does not say enough."""
+    options: dict[str, Any] = job.freeze.options
+    supervised = job.source.manager == "supervisord"
+    host = str(options.get("host") or (job.source.address if supervised else ""))
+    if supervised and "/" in host:  # a directory of sockets, below the host's own
+        host = f"{job.source.directory.rstrip('/')}/{host.removeprefix(job.source.directory).strip('/')}"
+    return [
+        _set("PG_DATA", _postgresql_data(job).lstrip("/")),
+        # Root becomes this user; anybody else logs in as this role all the same.
+        _set("PG_USER", str(options.get("user") or "postgres")),
+        _set("PG_ROLE", str(options.get("role") or options.get("user") or "postgres")),
+        _set("PG_PORT", str(int(options.get("port") or 5432))),
+        _set("PG_HOST", host),
+        _set("PG_DATABASE", str(options.get("database") or "postgres")),
+        _set("PG_BIN", str(options.get("bin") or "/usr/bin")),
+    ]
+
+
+def snapshot_subvolume(job: MoveJob) -> str:
     return "/" + str(job.freeze.options.get("subvolume") or "/").strip("/")
 
 
 def _view(job: MoveJob, here: Layout, mounts: list[Mount]) -> str:
     """A shell function that mounts the snapshot and all other local file systems below the job's `view`."""
-    if job.freeze.method != "snapshot-btrfs":
+    if freeze_method(job) != "snapshot-btrfs":
         return ""
-    subvolume = _subvolume(job)
+    subvolume = snapshot_subvolume(job)
     patterns = _patterns(job)
     local = (mount.point for mount in mounts if mount.local and not ex.left_out(mount.point, patterns))
     points = sorted({"/", subvolume, *local})

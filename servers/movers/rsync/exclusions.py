@@ -34,7 +34,7 @@ OURS = (
 # Scope `system`: what stays the target's own.
 MACHINE = (
     *_all("an interface of the kernel, not data", "/proc", "/sys", "/dev"),
-    *_all("lives until the next boot only", "/run", "/tmp", "/var/tmp/systemd-private-*"),
+    *_all("lives until the next boot only", "/run", "/tmp", "/var/tmp/systemd-private-*"),  # noqa: S108
     *_all("kernel, initramfs and boot loader fit the machine's own disk and firmware", "/boot", "/efi"),
     *_all(
         "modules and firmware belong to the machine's own kernel",

@@ -39,7 +39,7 @@ def layout(job: MoveJob, endpoint: Endpoint) -> Layout:
     base = endpoint.directory.rstrip("/") if supervised else ""
     if supervised and not re.fullmatch(r"(/[A-Za-z0-9._@+-]+)+", base):
         raise Problem(
-            f"{endpoint.name}: the directory {endpoint.directory!r} has a character that rsync's commands cannot carry.",
+            f"{endpoint.name}: the directory {endpoint.directory!r} has a character that ssh cannot carry.",
             "Use a directory of letters, digits, dots, hyphens and underscores.",
             code="rsync.directory",
         )

@@ -60,15 +60,21 @@ class Look:
         return bool(self.phase) and PHASES.index(self.phase) >= PHASES.index("copying")
 
 
-def parse_look(output: bytes) -> Look:
-    """A look from what `state.sh` printed. Raises `ValueError` for output that is not its."""
+def parse_lines(output: bytes) -> dict[str, bytes]:
+    """The fields of lines “name base64”. Raises `ValueError` for anything else."""
     fields: dict[str, bytes] = {}
     for line in output.splitlines():
         name, _, value = line.partition(b" ")
         try:
             fields[name.decode("ascii")] = base64.b64decode(value, validate=True)
         except (UnicodeDecodeError, binascii.Error) as error:
-            raise ValueError(f"not a line of state.sh: {line[:80]!r}") from error
+            raise ValueError(f"not a line of our programs: {line[:80]!r}") from error
+    return fields
+
+
+def parse_look(output: bytes) -> Look:
+    """A look from what `state.sh` printed. Raises `ValueError` for output that is not its."""
+    fields = parse_lines(output)
     if "boot" not in fields:
         raise ValueError("the machine told no boot id")
 

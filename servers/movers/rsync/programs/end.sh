@@ -15,11 +15,11 @@ ours() { # is anything of this sync left? The number alone may be another progra
   return 1
 }
 ours || exit 0
-kill -TERM -- "-$pid" 2>/dev/null
+kill -s TERM -- "-$pid" 2>/dev/null
 while ours && [ $left -gt 0 ]; do
   left=$((left - 1))
   sleep 0.2
 done
-ours && kill -KILL -- "-$pid" 2>/dev/null
+ours && kill -s KILL -- "-$pid" 2>/dev/null
 rm -f "$JOB/key"
 exit 0

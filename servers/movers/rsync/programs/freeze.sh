@@ -39,7 +39,7 @@ became_live() { # sentence
 }
 
 as_owner() { # run as the user of the database
-  if [ -z "$PG_USER" ] || [ "$(id -un)" = "$PG_USER" ]; then
+  if [ "$(id -u)" != 0 ] || [ "$PG_USER" = root ]; then
     "$@"
   else
     setpriv --reuid="$PG_USER" --regid="$(id -gn "$PG_USER")" --init-groups -- "$@"
@@ -51,14 +51,14 @@ postgresql_freeze() {
   mkfifo psql.in && : >psql.out && : >psql.errors || fail 74 "$WORK cannot be written."
   [ -x "$PG_BIN/psql" ] && psql=$PG_BIN/psql || psql=psql
   # From the directory's own user's view: psql wants a working directory that it may read.
-  (cd / && as_owner "$psql" -X -q -A -t -v ON_ERROR_STOP=1 -p "$PG_PORT" ${PG_HOST:+-h "$PG_HOST"} -d "$PG_DATABASE") \
+  (cd / && as_owner "$psql" -X -q -A -t -v ON_ERROR_STOP=1 -U "$PG_ROLE" -p "$PG_PORT" ${PG_HOST:+-h "$PG_HOST"} -d "$PG_DATABASE") \
     <psql.in >psql.out 2>psql.errors 9>&- &
   PSQL=$!
   exec 5>psql.in
   ask "SELECT set_config(name, '0', false) FROM pg_settings
        WHERE name IN ('statement_timeout', 'idle_session_timeout', 'lock_timeout');
        SELECT 'version:' || current_setting('server_version_num');" version 60 ||
-    fail 74 "psql could not log in as ${PG_USER:-$(id -un)} on port $PG_PORT: $(head -c 400 psql.errors)"
+    fail 74 "psql could not log in as $PG_ROLE on port $PG_PORT: $(head -c 400 psql.errors)"
   version=$(sed -n 's/^version://p' psql.out)
   [ "$version" -ge 100000 ] || fail 74 "PostgreSQL $version is too old: backup mode with a slot needs 10 or newer."
   if [ "$version" -ge 150000 ]; then

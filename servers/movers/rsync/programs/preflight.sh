@@ -1,0 +1,41 @@
+# What a sync would meet on this machine, as lines “name base64”. Read only; slow parts have a limit of their own.
+# Usage: sh -s ROOT SIDE PORT ADDRESS -- PATH… <preflight.sh   (SIDE: source | target; paths begin with “./”)
+ROOT=$1 SIDE=$2 PORT=$3 ADDRESS=$4
+shift 5
+LC_ALL=C
+PATH=$PATH:/usr/sbin:/sbin:/usr/local/sbin
+export LC_ALL PATH
+show() {
+  printf '%s ' "$1"
+  base64 -w 0
+  echo
+}
+cd "$ROOT" || exit 1
+{ rsync --version 2>/dev/null || echo none; } | head -n 1 | show rsync
+for tool in find sort comm join xargs stat gzip flock setsid ssh ssh-keygen ssh-keyscan; do
+  command -v "$tool" >/dev/null || echo "$tool"
+done | show missing-tools
+[ "$ROOT" != / ] || {
+  cat /etc/os-release 2>/dev/null | show release
+  { [ -L /bin ] && echo merged || echo split; } | show usr
+  cat /proc/self/mountinfo | show mounts
+  df -kPT 2>/dev/null | show disks
+  for kernel in /boot/vmlinuz-*; do
+    [ -e "$kernel" ] && echo "${kernel#/boot/vmlinuz-} $([ -d "/lib/modules/${kernel#/boot/vmlinuz-}" ] && echo yes || echo no)"
+  done | show kernels
+}
+df -kPT . | show disk
+id -u | show uid
+for path; do
+  if [ -L "$path" ]; then echo "link $path"; elif [ ! -e "$path" ]; then echo "absent $path"; fi
+done | show paths
+[ "$ROOT" = / ] && [ "$1" = . ] || timeout 40 du -skc -- "$@" 2>/dev/null | tail -n 1 | show size
+if [ "$SIDE" = source ]; then
+  ssh-keyscan -T 5 -p "$PORT" "$ADDRESS" 2>&1 | show path
+  [ "$(id -u)" = 0 ] || timeout 30 find "$@" ! -readable -print0 2>/dev/null | head -zn 20 | show unreadable
+  timeout 30 find "$@" -xdev -maxdepth 8 \( -path ./proc -o -path ./sys -o -path ./dev -o -path ./run \) -prune -o \
+    \( -name pg_control -o -name ibdata1 -o -name WiredTiger -o -name '*.fdb' -o -name 'dump.rdb' \) -print0 2>/dev/null |
+    head -zn 20 | show databases
+  timeout 30 find "$@" -xdev -maxdepth 8 -name postmaster.pid -print0 2>/dev/null | head -zn 20 | show postmasters
+fi
+date +%s%N | show clock
