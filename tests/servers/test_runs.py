@@ -1,0 +1,202 @@
+"""The ledger: allowed moves, one open run a piece of work, fencing by epoch, work that is found again."""
+
+from __future__ import annotations
+
+import itertools
+from datetime import timedelta
+
+import pytest
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from migrationhub.lib.findings import Problem
+from servers import lease, runs, work
+from servers.models import Change, Lease, Run
+from servers.models.run import ENDED, OPEN
+from servers.operations.base import done, failed
+from servers.progress import Progress, State
+from tests import factories
+from tests.engine import Engine
+
+pytestmark = pytest.mark.django_db
+
+
+def make(state: str = "running", **over) -> Run:
+    return factories.make_run("scripted", state=state, check_at=timezone.now(), **over)
+
+
+def test_the_table_names_every_state() -> None:
+    assert set(runs.TRANSITIONS) == set(Run.State.values) == {*OPEN, *ENDED}
+    assert all(not runs.TRANSITIONS[state] for state in ENDED), "what has ended stays as it ended"
+
+
+@pytest.mark.parametrize(("before", "after"), list(itertools.product(Run.State.values, ENDED)))
+def test_every_end_only_from_where_the_table_says(engine: Engine, before: str, after: str) -> None:
+    run = make(before)
+    stored = runs.after_look(run, Progress(state=State(after), reason="So it ended."))
+    run.refresh_from_db()
+    assert stored == (after in runs.TRANSITIONS[before])
+    assert run.state == (after if stored else before)
+    assert (run.finished_at is not None) == (run.state in ENDED)
+
+
+def test_a_second_request_adopts_the_open_run() -> None:
+    first = runs.request("m1.1", "scripted", title="Copy", parameters={})
+    assert runs.request("m1.1", "scripted", title="Copy", parameters={}) == first
+    with pytest.raises(IntegrityError), transaction.atomic():
+        Run.objects.create(work_key="m1.1", number=2, operation="scripted", title="Copy")
+
+
+def test_a_retry_is_a_new_row(engine: Engine) -> None:
+    first = runs.request("m1.1", "scripted", title="Copy", parameters={})
+    Run.objects.filter(pk=first.pk).update(state="failed", finished_at=timezone.now())
+    second = runs.request("m1.1", "scripted", title="Copy", parameters={})
+    assert (second.number, second.key, first.key) == (2, "m1.1.2", "m1.1.1")
+
+
+def test_the_limit_keeps_the_rest_queued(settings) -> None:
+    settings.RUN_LIMIT = 2
+    for number in range(3):
+        runs.request(f"m{number}", "scripted", title="Copy", parameters={})
+    runs.promote(1)
+    assert list(Run.objects.order_by("pk").values_list("state", flat=True)) == ["running", "running", "queued"]
+
+
+def claimable(engine: Engine) -> Run:
+    run = make()
+    assert runs.begin_act(run.pk, engine.epoch, "copy")
+    return run
+
+
+def test_an_act_is_claimed_once(engine: Engine) -> None:
+    run = claimable(engine)
+    assert runs.claim_act(run.pk, engine.epoch) is not None
+    assert runs.claim_act(run.pk, engine.epoch) is None, "a second delivery finds nothing to claim"
+
+
+def test_a_paused_controller_is_fenced_off(engine: Engine) -> None:
+    run = claimable(engine)
+    old = engine.epoch
+    Lease.objects.update(until=timezone.now() - timedelta(hours=1))
+    new = lease.hold("another", None)
+    assert new == old + 1
+    assert runs.claim_act(run.pk, old) is None
+    assert lease.hold("test", old) is None, "woken up, it holds nothing any more"
+    assert runs.recover(new) == [run.pk], "the new controller takes the act back"
+
+
+def test_a_result_that_comes_after_a_takeover_is_not_stored(engine: Engine) -> None:
+    run = claimable(engine)
+    claimed = runs.claim_act(run.pk, engine.epoch)
+    assert claimed is not None
+    Run.objects.filter(pk=run.pk).update(epoch=engine.epoch + 1, act_started_at=None, act_worker="")
+    assert not runs.after_act(claimed, {"done": True}, done("Done."))
+    run.refresh_from_db()
+    assert (run.state, run.memo) == ("running", {})
+
+
+def test_a_killed_workers_act_is_taken_back(engine: Engine) -> None:
+    run = claimable(engine)
+    runs.claim_act(run.pk, engine.epoch)
+    assert runs.recover(engine.epoch) == [], "this worker lives"
+    host = runs.worker_name().split(":")[0]
+    Run.objects.filter(pk=run.pk).update(act_worker=f"{host}:999999:1")
+    assert runs.recover(engine.epoch) == [run.pk]
+    run.refresh_from_db()
+    assert run.act_enqueued_at is None and run.state == "running"
+    assert run.events.filter(text__contains="ended in the middle").exists()
+
+
+def test_a_lost_message_is_sent_again(engine: Engine) -> None:
+    run = claimable(engine)
+    assert runs.recover(engine.epoch) == []
+    Run.objects.filter(pk=run.pk).update(act_enqueued_at=timezone.now() - timedelta(seconds=20))
+    assert runs.recover(engine.epoch) == [run.pk]
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 10**12), st.integers(0, 10**7)), min_size=1, max_size=5))
+def test_bytes_and_files_never_run_backwards(reports: list[tuple[int, int]]) -> None:
+    with transaction.atomic():
+        run = make()
+        seen = (0, 0)
+        for bytes_done, files_done in reports:
+            run.refresh_from_db()
+            runs.after_look(run, Progress(bytes_done=bytes_done, files_done=files_done))
+            run.refresh_from_db()
+            assert run.bytes_done >= seen[0] and run.files_done >= seen[1]
+            seen = (run.bytes_done, run.files_done)
+        transaction.set_rollback(True)
+
+
+def test_no_contact_keeps_the_run_open_and_says_since_when(engine: Engine, monkeypatch) -> None:
+    run = make()
+    problem = Problem("shop-db does not answer.", "Look at the network.", code="unreachable", lasting=False)
+    runs.contact_lost(run, problem, held=False)
+    run.refresh_from_db()
+    since = run.contact_lost_since
+    assert run.state == "running" and since is not None and "does not answer" in run.reason
+    runs.contact_lost(run, problem, held=False)
+    run.refresh_from_db()
+    assert run.contact_lost_since == since
+    assert run.events.count() == 1, "one event, not one for each look"
+    runs.after_look(run, Progress())
+    run.refresh_from_db()
+    assert run.contact_lost_since is None
+
+
+def test_a_fault_of_the_hub_itself_is_told_without_its_details(engine: Engine) -> None:
+    def broken(job):
+        raise ValueError("the password is hunter2")
+
+    engine.script["scripted"] = [broken]
+    run = make()
+    engine.settle()
+    run.refresh_from_db()
+    assert run.state == "failed" and "ValueError" in run.reason and "hunter2" not in run.reason
+
+
+def test_cancelling_a_queued_run_ends_it_at_once() -> None:
+    run = runs.request("m1", "scripted", title="Copy", parameters={})
+    assert runs.cancel(run.pk)
+    run.refresh_from_db()
+    assert run.state == "cancelled"
+    assert not runs.cancel(run.pk), "once is enough"
+
+
+def test_cancelling_a_running_run_is_confirmed_by_its_operation(engine: Engine) -> None:
+    run = make()
+    runs.cancel(run.pk)
+    run.refresh_from_db()
+    assert run.state == "cancelling"
+    engine.settle()
+    run.refresh_from_db()
+    assert run.state == "cancelled" and engine.done_work == []
+
+
+def test_what_has_ended_is_not_looked_at(engine: Engine) -> None:
+    run = make("failed")
+    assert not list(runs.due(timezone.now()))
+    assert not runs.begin_act(run.pk, engine.epoch, "copy")
+
+
+def test_every_end_wakes_the_controller(engine: Engine) -> None:
+    run = make()
+    before = Change.current()
+    runs.after_look(run, failed("No."))
+    assert Change.current() > before
+
+
+def test_the_epoch_grows_only_at_a_takeover(db) -> None:
+    first = lease.hold("a", None)
+    assert lease.hold("a", first) == first
+    assert lease.hold("b", None) is None
+    lease.release("a", first)
+    assert lease.hold("b", None) == (first or 0) + 1
+
+
+def test_look_and_act_share_one_path(engine: Engine) -> None:
+    run = make()
+    assert work.look(run, engine.pool) == "scripted"
