@@ -135,7 +135,7 @@ class ProfileForm(SetupForm):
         reload: bool = False,
     ) -> None:
         """`typed`: what was typed so far, not to be saved yet; `reload`: ask the platform."""
-        initial = row_initial(row, (*PLAIN, *PLACE_FIELDS)) | _options_of(row) | (typed or {})
+        initial = {**row_initial(row, (*PLAIN, *PLACE_FIELDS)), **_options_of(row), **(typed or {})}
         super().__init__(data, row=row, initial=initial)
         self.project = project
         self.fields["platform"].queryset = project.platforms.all()  # type: ignore[attr-defined]
@@ -145,7 +145,10 @@ class ProfileForm(SetupForm):
         platform = self._platform(given.get("platform"))
         if platform and (reload or (self.is_bound and self._moved(platform, values))):
             self.choices = load(platform, values)
-            self.initial |= self.choices.values
+            self.initial = {**self.initial, **self.choices.values}
+            if self.is_bound:  # the only choice there is counts as chosen; what is gone stays to be named
+                taken = {name: value for name, value in self.choices.values.items() if value and not values[name]}
+                self.data = _with_values(self.data, taken)
         self._draw(row, values)
 
     def _platform(self, value: Any) -> Platform | None:
@@ -277,6 +280,13 @@ class ProfileForm(SetupForm):
             if layout and layout.facts.get("instance_type"):
                 values["instance_type"] = str(layout.facts["instance_type"])
         return values
+
+
+def _with_values(data: Any, values: dict[str, str]) -> Any:
+    changed = data.copy()
+    for name, value in values.items():
+        changed[name] = value
+    return changed
 
 
 def _options_of(row: Profile | None) -> dict[str, Any]:
