@@ -27,6 +27,8 @@ class Unit:
     commands: tuple[str, ...] = ()  # command lines of its processes
     ports: tuple[int, ...] = ()  # TCP ports that its processes listened on
     activators: tuple[str, ...] = ()  # timers, sockets and paths that start it
+    parts: tuple[str, ...] = ()  # go down with it: units that require it, are bound to it or part of it
+    processes: tuple[tuple[int, int], ...] = ()  # id and start time in clock ticks: together they name one for good
     file: str = ""
 
     @classmethod
@@ -34,6 +36,7 @@ class Unit:
         values: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in data.items()
         }
+        values["processes"] = tuple((int(pid), int(start)) for pid, start in data.get("processes", ()))
         return cls(**values)
 
 
@@ -75,6 +78,22 @@ class ServiceRecord:
                 code="services.unknown",
             )
         return unit
+
+    def group(self, names: Sequence[str]) -> list[Unit]:
+        """The named units in their order, each after its activators and before what goes down with it, once each."""
+        found: dict[str, Unit] = {}
+        for name in names:
+            members: dict[str, Unit] = {}
+            waiting = [self.need(name)]
+            while waiting:
+                unit = waiting.pop(0)
+                if unit.name not in members:
+                    members[unit.name] = unit
+                    waiting += [other for part in unit.parts if (other := self.unit(part))]
+            starters = [self.unit(other) for unit in members.values() for other in unit.activators]
+            found |= {unit.name: unit for unit in starters if unit and unit.name not in found}
+            found |= {name: unit for name, unit in members.items() if name not in found}
+        return list(found.values())
 
     def fingerprint(self) -> str:
         """Over units, start modes and ports: no process ids, nothing that changes by itself."""

@@ -16,6 +16,7 @@ CHANGING = (
     ".pwd.lock",
     "migrationhub",
     "systemd/system.control",
+    "supervisor.d/zz-migrationhub-blocked.ini",
     "systemd/system/migrationhub-access.service",
     "systemd/system/multi-user.target.wants/migrationhub-access.service",
     "pam.d/migrationhub-access",
@@ -30,7 +31,8 @@ def machine(connection: Connection) -> dict[str, str]:
         f"! -path {shlex.quote('./' + path)} ! -path {shlex.quote('./' + path + '/*')}" for path in CHANGING
     )
     script = (
-        f"cd {shlex.quote(etc)} && find . -xdev \\( -type f -o -type l \\) {skip} -print0 2>/dev/null | LC_ALL=C sort -z"
+        f"cd {shlex.quote(etc)} && find . -xdev \\( -type f -o -type l \\) {skip} -print0 2>/dev/null"
+        " | LC_ALL=C sort -z"
         ' | xargs -0 -r sh -c \'for f; do if [ -L "$f" ]; then printf "%s -> %s\\n" "$f" "$(readlink "$f")";'
         " else sha256sum \"$f\" 2>/dev/null; fi; done' sh | sha256sum | cut -d' ' -f1\n"
     )

@@ -46,8 +46,14 @@ class Listener:
     names: tuple[str, ...]
 
     @property
-    def port(self) -> str:
-        return f"{self.protocol} {self.address}"
+    def number(self) -> int:
+        """The port; 0 where it is none."""
+        text = self.address.rpartition(":")[2]
+        return int(text) if text.isdigit() else 0
+
+    @property
+    def holder(self) -> str:
+        return ", ".join(self.names) or "?"
 
 
 def sections(text: str) -> dict[str, list[str]]:
