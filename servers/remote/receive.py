@@ -11,12 +11,13 @@ import fnmatch
 import shlex
 
 from migrationhub.lib.findings import Finding, Level, Problem
+from servers.remote import power
 from servers.remote.base import Connection
 from servers.remote.services import look
 
 TARGET = "migrationhub-receive.target"
 ACCESS = "migrationhub-access.service"
-_LIST = "/run/migrationhub/received"  # what is held back, so that `leave` takes back ours alone
+_LIST = "/run/migrationhub/received"  # what is held back
 _PLACE = "/run/systemd/system.control"
 
 # What sets up or keeps the network. With NetworkManager the message bus belongs to it.
@@ -165,21 +166,6 @@ echo '@@ processes'
 exit 0
 """
 
-_LEAVE = rf"""
-if [ -e {_LIST} ]; then
-  while IFS= read -r unit; do
-    [ "$(readlink "{_PLACE}/$unit")" != /dev/null ] || rm -f "{_PLACE}/$unit"
-  done < {_LIST}
-  rm -f {_LIST}; rmdir {_PLACE} 2>/dev/null
-fi
-systemctl daemon-reload
-if systemctl -q is-active {TARGET}; then systemctl default --no-block; fi
-end=$(( $(date +%s) + @SECONDS@ ))
-while [ -n "$(systemctl list-jobs --no-legend --plain)" ] && [ "$(date +%s)" -lt "$end" ]; do sleep 0.2; done
-rm -f /run/systemd/system/{TARGET}
-systemctl daemon-reload
-"""
-
 
 def enter(connection: Connection, *, timeout: float = 120.0) -> None:
     """Stop and hold back everything that is not base, waiting up to `timeout` seconds; may be repeated.
@@ -246,13 +232,13 @@ def prove(connection: Connection) -> list[Finding]:
     return findings
 
 
-def leave(connection: Connection, *, timeout: float = 120.0) -> None:
-    """Take the blocks back and start what the machine starts by default, waiting up to `timeout` seconds.
+def leave(connection: Connection) -> None:
+    """Restart the machine; returns before it happens. What it runs next is what the sync brought, and all of it.
 
-    After a sync of a whole system a restart is the better end: it needs no call of this.
+    Starting again without a restart would run programs, libraries and units that were replaced below the running
+    system. What was held back lives under /run and is gone with it.
     """
-    script = _LEAVE.replace("@SECONDS@", str(max(1, int(timeout))))
-    connection.run(["sh", "-s"], stdin=script.encode(), timeout=timeout + 60, check=True)
+    power.reboot(connection)
 
 
 def is_base(unit: str, *, with_bus: bool = False) -> bool:
