@@ -7,7 +7,9 @@ def test_it(nspawn_host):
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -16,11 +18,15 @@ from pathlib import Path
 
 import pytest
 
+from migrationhub.lab.datacentre import Datacentre
 from migrationhub.lab.hosts import ExecResult, HostSpec, Nic
+from migrationhub.lab.nameserver import Nameserver
 from migrationhub.lab.network import Network
 from migrationhub.lab.nspawn import NspawnBackend
-from migrationhub.lab.state import Lab
+from migrationhub.lab.state import Lab, LabProblem, known_labs
 from servers.remote.base import Endpoint
+
+LAB_NAME = re.compile(r"tn(\d+)-\w+")
 
 
 @dataclass
@@ -43,6 +49,40 @@ class NspawnHost:
         keys = self.execute("cat /etc/ssh/ssh_host_*_key.pub").out.splitlines()
         return tuple(" ".join(key.split()[:2]) for key in keys)
 
+    def ssh(self, command: str, stdin: bytes = b"", address: str = "") -> subprocess.CompletedProcess[bytes]:
+        """Run a command by the real client from the hub, with the accepted host keys and nothing else."""
+        address = address or self.endpoint.address
+        directory = self.backend.lab.dir
+        known, key = directory / f"known-{self.name}", directory / f"key-{self.name}"
+        known.write_text("".join(f"{address} {one}\n" for one in self.endpoint.host_keys))
+        key.touch(0o600)
+        key.write_text(self.endpoint.private_key or "")
+        argv = ["ssh", "-F", "none", "-i", str(key), "-o", f"UserKnownHostsFile={known}", "-o", "BatchMode=yes"]
+        argv += ["-o", "ConnectTimeout=5", f"{self.endpoint.username}@{address}", command]
+        return subprocess.run(argv, input=stdin, capture_output=True, timeout=60)
+
+    def start(self) -> None:
+        """Power on and wait for sshd."""
+        self.backend.start(self.name)
+        wait_for_ssh(self)
+
+    def stop(self, *, hard: bool = False) -> None:
+        self.backend.stop(self.name, hard=hard)
+
+    def boot_id(self) -> str:
+        """Of the guest's current boot, "" while it has none."""
+        try:
+            return self.execute("cat /proc/sys/kernel/random/boot_id").out.strip()
+        except LabProblem:
+            return ""
+
+    def wait_for_reboot(self, boot_id: str, timeout: float = 40.0) -> None:
+        """Until the guest is up in another boot than `boot_id`."""
+        deadline = time.monotonic() + timeout
+        while self.boot_id() in ("", boot_id) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        wait_for_ssh(self)
+
     def at(self, address: str) -> Endpoint:
         """The same host at another address (after a move)."""
         return replace(self.endpoint, address=address)
@@ -53,26 +93,42 @@ class NspawnLab:
     lab: Lab
     network: Network
     backend: NspawnBackend
+    nameserver: Nameserver  # runs; has no records but its own
     private_key: str  # OpenSSH text; its public part is in root's authorized_keys of every `nspawn_host`
     public_key: str
 
 
 @pytest.fixture(scope="session")
 def nspawn_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NspawnLab]:
-    """A lab of this session's own: its network, no hosts yet."""
-    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
-    lab = Lab(f"test-{os.getpid()}{worker}", tmp_path_factory.mktemp("var"))
+    """A lab of this session's own: its network and name server, no hosts yet."""
+    remove_orphans()
+    lab = Lab(f"tn{os.getpid()}-lab", tmp_path_factory.mktemp("var"))
     key = tmp_path_factory.mktemp("key") / "id_ed25519"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "lab", "-f", str(key)], check=True)
-    network, backend = Network(lab), NspawnBackend(lab)
+    network, backend, nameserver = Network(lab), NspawnBackend(lab), Nameserver(lab)
     try:
         network.up()
-        yield NspawnLab(lab, network, backend, key.read_text(), key.with_suffix(".pub").read_text().strip())
+        nameserver.up()
+        yield NspawnLab(lab, network, backend, nameserver, key.read_text(), key.with_suffix(".pub").read_text().strip())
     finally:
-        for name in backend.names():
-            backend.delete(name)
-        network.down()
-        lab.remove()
+        Datacentre(lab).down()
+
+
+@pytest.fixture
+def spare_lab(tmp_path: Path) -> Iterator[Lab]:
+    """A lab with nothing in it, for tests that bring it up and down themselves."""
+    remove_orphans()
+    lab = Lab(f"tn{os.getpid()}-spare", tmp_path)
+    yield lab
+    Datacentre(lab).down()
+
+
+def remove_orphans() -> None:
+    """Labs of test sessions that were killed."""
+    for lab in known_labs():
+        owner = LAB_NAME.fullmatch(lab.name)
+        if owner and not Path(f"/proc/{owner[1]}").exists():
+            Datacentre(lab).down()
 
 
 def _factory(found: NspawnLab) -> Iterator[Callable[..., NspawnHost]]:
@@ -130,7 +186,8 @@ def wait_for_ssh(host: NspawnHost, timeout: float = 40.0) -> None:
     """Until sshd listens in the guest; the console's last lines are in the failure."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
-        if host.execute("ss -Hltn sport = :22 | grep -q .").rc == 0:
-            return
+        with contextlib.suppress(LabProblem):  # off for a moment while it reboots
+            if host.execute("ss -Hltn sport = :22 | grep -q .").rc == 0:
+                return
         time.sleep(0.2)
     pytest.fail(f"{host.name} has no sshd after {timeout} s:\n{host.backend.console(host.name, 30)}")

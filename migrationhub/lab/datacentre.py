@@ -80,8 +80,9 @@ class Datacentre:
                 NspawnBackend(self.lab).down()
             for kind in ("nspawn", "process"):
                 Nameserver(self.lab, kind).down()
-            if self._kept().get("kind") != "nspawn":
-                ProcessBackend(self.lab).down()
+            process = ProcessBackend(self.lab)
+            if process.hosts.exists() or process.control.exists():
+                process.down()
             if os.geteuid() == 0:
                 Network(self.lab).down()
             self.lab.remove()
@@ -264,7 +265,7 @@ class Datacentre:
             "manager": "supervisord" if process else "systemd",
             "directory": str(backend.root(source.name)) if process else "/",
             "host_keys": self._host_keys(source.name, backend),
-            "image": source.clone_image,
+            "image": "Debian 12" if process else source.clone_image,
             "services": list(source.services),
             "wave": source.wave,
         }

@@ -11,6 +11,7 @@ import fcntl
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from migrationhub.lab.recipes.base import PROGRAMS, Recipe
 from migrationhub.lab.state import LabProblem
 
 SUITE = "bookworm"
+KEPT = 6 * 3600  # seconds since its last use: another checkout may stand on another version of a recipe
 # A mount namespace of its own takes the mounts away with the build, however that ends.
 BUILD = r"""
 set -eu
@@ -76,6 +78,7 @@ class Images:
                 fcntl.flock(handle, fcntl.LOCK_EX)
                 self._build(recipe_of(name))
                 fcntl.flock(handle, fcntl.LOCK_SH)
+            os.utime(self.path(name))  # when it was used last
             yield self.path(name)
         finally:
             os.close(handle)
@@ -96,7 +99,8 @@ class Images:
                 command(["cp", "-a", "--reflink=auto", str(parent), str(building)], recipe.name)
                 self._fill(recipe, building)
             for old in self.images.glob(f"{recipe.name}-????????????"):
-                shutil.rmtree(old)
+                if time.time() - old.stat().st_mtime > KEPT:
+                    shutil.rmtree(old)
             building.rename(path)
         finally:
             shutil.rmtree(building, ignore_errors=True)

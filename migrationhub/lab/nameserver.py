@@ -113,7 +113,8 @@ class Nameserver:
             self._write()
             argv = [str(self._program()), "-g", "-n", "1", "-c", str(self.directory / "named.conf")]
             if self.kind == "nspawn":
-                argv = ["ip", "netns", "exec", Network(self.lab).router, *argv]
+                # Not `ip netns exec`: its copy of all mounts would hold the disks of hosts that are deleted.
+                argv = ["nsenter", f"--net=/run/netns/{Network(self.lab).router}", *argv]
             self.daemon.start(argv)
         if self.kind != "nspawn":
             places = [f"{self.address(side)}:{self.port}" for side in SIDES]

@@ -15,7 +15,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from migrationhub.lab.state import Lab, LabProblem
+from migrationhub.lab.state import Lab, LabProblem, known_labs
 
 RECEIVING_PORT = 2299
 ROUTER, RESOLVER = 1, 2  # host numbers on both sides
@@ -142,11 +142,20 @@ class Network:
     def down(self) -> None:
         """Remove the hub's link and the router with everything in it."""
         run(["ip", "link", "delete", self.hub_link], check=False)
-        remove_namespace(self.router)
+        for name in self._namespaces():
+            remove_namespace(name)
+        if not namespaces() and len(known_labs()) <= 1:
+            # What `ip netns add` made and mounted when it was used first; another lab may be about to use it.
+            run(["umount", "/run/netns"], check=False)
+            with contextlib.suppress(OSError):
+                Path("/run/netns").rmdir()
+
+    def _namespaces(self) -> list[str]:
+        return [name for name in namespaces() if name.startswith((f"{self.lab.tag}.", f"{self.lab.tag}-"))]
 
     def leftovers(self) -> list[str]:
         """What is still on this machine under this lab's number."""
-        found = [name for name in namespaces() if name.startswith((f"{self.lab.tag}.", f"{self.lab.tag}-"))]
+        found = self._namespaces()
         if Path(f"/sys/class/net/{self.hub_link}").exists():
             found.append(self.hub_link)
         return found
@@ -159,6 +168,7 @@ class Network:
 
     def _settings(self) -> list[tuple[str, str]]:
         settings = [("net.ipv4.ip_forward", "1"), ("net.ipv6.conf.all.disable_ipv6", "1")]
+        settings.append(("net.ipv4.icmp_ratelimit", "0"))  # else every second refusal would be a time-out
         for side in SIDES:
             # A target that takes over its source's address has another MAC: the router asks again soon, as one
             # does that gets the announcement which switches and routers in a data centre act on.

@@ -211,9 +211,19 @@ class NspawnBackend:
             (nic.network, mac_address(self.lab, name, number, nic.network), spec.options.get("rate", ""))
             for number, nic in enumerate(spec.nics)
         ]
-        argv = ["systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--private-users=no"]
+        # Entered twice: /sys shows the interfaces of the namespace in which systemd-nspawn itself was started.
+        namespace = f"/run/netns/{self.network.namespace(name)}"
+        argv = [
+            "nsenter",
+            f"--net={namespace}",
+            "systemd-nspawn",
+            "--quiet",
+            "--register=no",
+            "--keep-unit",
+            "--private-users=no",
+        ]
         argv += [f"--machine={self._machine(name)}", "--kill-signal=SIGRTMIN+4", "--capability=CAP_NET_ADMIN"]
-        argv += [f"--network-namespace-path=/run/netns/{self.network.namespace(name)}"]
+        argv += [f"--network-namespace-path={namespace}"]
         argv += ["--resolv-conf=off", "--timezone=off", "--link-journal=no", "-b", "-D", str(directory / "root")]
         settings = {
             "lock": str(directory / "lock"),
