@@ -13,6 +13,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from projects.models import Project
+from servers.models import Run
 
 register = template.Library()
 
@@ -88,6 +89,14 @@ def bytes_(value: float | None) -> str:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1000
     return ""
+
+
+@register.simple_tag
+def took(run: Run) -> str:
+    """How long a run took, or has been going on; empty before it began."""
+    if run.started_at is None:
+        return ""
+    return duration((run.finished_at or timezone.now()) - run.started_at)
 
 
 @register.filter
@@ -179,7 +188,14 @@ def menu(context: dict[str, Any]) -> dict[str, Any]:
 @register.inclusion_tag("includes/offer.html", takes_context=True)
 def act(context: dict[str, Any], offer: Any, size: str = "") -> dict[str, Any]:
     """The button of an offer: a form that posts; grey and with its reason where it may not be pressed now."""
-    return {"offer": offer, "size": size, "request": context.get("request"), "csrf_token": context.get("csrf_token")}
+    uid = f"{offer.code}-{offer.url.strip('/').replace('/', '-')}"
+    return {
+        "offer": offer,
+        "uid": uid,
+        "size": size,
+        "request": context.get("request"),
+        "csrf_token": context.get("csrf_token"),
+    }
 
 
 @register.inclusion_tag("includes/field.html")

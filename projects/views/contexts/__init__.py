@@ -1,0 +1,1 @@
+"""One context builder per region: what page and live region share."""

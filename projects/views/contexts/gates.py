@@ -1,0 +1,68 @@
+"""How approvals and holds are drawn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from projects import digest
+from projects.models import Application, Approval, Decision, Hold
+from projects.offers import Offer
+from projects.steps.base import Lane
+
+SIGNS = {
+    Approval.State.REQUESTED: "ready",
+    Approval.State.APPROVED: "done",
+    Approval.State.REJECTED: "failed",
+    Approval.State.MORE_TIME: "held",
+    Approval.State.STALE: "relook",
+}
+NAMES = {Approval.Gate.SIGN_OFF: "Sign-off", Approval.Gate.GO: "Go"}
+
+
+@dataclass
+class Gate:
+    """One decision of one application in a wave, asked for or not yet."""
+
+    name: str
+    application: Application
+    approval: Approval | None
+    state: str
+    word: str
+    last: Decision | None = None
+    changes: list[str] = field(default_factory=list)  # since the last answer, where it needs another look
+    offers: list[Offer] = field(default_factory=list)
+
+
+def gates_of(lanes: list[Lane], offers: list[Offer]) -> list[Gate]:
+    """Sign-off and go of the application whose lanes these are. Offers go to the gate that they answer."""
+    application = lanes[0].migration.application
+    if application is None:
+        return []
+    made = []
+    for gate in (Approval.Gate.SIGN_OFF, Approval.Gate.GO):
+        approval = lanes[0].approvals.get(gate)
+        codes = ("sign", "reject", "more-time") if gate == Approval.Gate.SIGN_OFF else ("go",)
+        mine = [offer for offer in offers if offer.code in codes]
+        made.append(_gate(gate, application, approval, mine))
+    return made
+
+
+def _gate(gate: str, application: Application, approval: Approval | None, offers: list[Offer]) -> Gate:
+    name = NAMES[Approval.Gate(gate)]
+    if approval is None:
+        return Gate(name, application, None, "waiting", "Not asked yet")
+    last = next(iter(approval.decisions.all()), None)
+    changes = []
+    if last is not None and last.digest != approval.digest:
+        changes = digest.difference(last.subject, approval.subject)
+    state = SIGNS[Approval.State(approval.state)]
+    return Gate(name, application, approval, state, approval.get_state_display(), last, changes, offers)
+
+
+def open_holds(lanes: list[Lane]) -> list[Hold]:
+    """Each hold once, however many servers it holds. Windows and change freezes have no row of their own."""
+    seen: dict[tuple[object, ...], Hold] = {}
+    for lane in lanes:
+        for hold in lane.holds:
+            seen.setdefault((hold.pk,) if hold.pk else (hold.kind, hold.why), hold)
+    return list(seen.values())
