@@ -4,30 +4,37 @@ from __future__ import annotations
 
 from typing import Any
 
-from migrationhub.lib.findings import Finding, Level
+from migrationhub.lib.findings import Finding, Level, Problem
 from servers.movers.base import MoveJob
 from servers.remote.base import Connection
+from servers.remote.services import ServiceRecord, manager_for
 
-_STOP_SECONDS = 40.0
+_STOP_SECONDS = 20.0  # for each service
 
 
 def enter(job: MoveJob, target: Connection) -> dict[str, Any]:
-    """Stop what must not run while data arrives. Returns what `leave` needs, as JSON."""
+    """Stop what must not run while data arrives. Returns what `prove` and `leave` need, as JSON.
+
+    Raises `Problem` where a recorded service does not stop.
+    """
     if job.receive_mode:
         from servers.remote import receive as receive_mode
 
         receive_mode.enter(target)
-        return {"mode": "receive"}
+        return {"names": []}
     if not job.services:
-        return {"mode": "services", "record": {}, "names": []}
-    from servers.remote.services import manager_for
-
+        return {"names": []}
     manager = manager_for(target)
     record = manager.record()
-    names = _names(job, record)
-    if names:
-        manager.stop(record, names, timeout=_STOP_SECONDS)
-    return {"mode": "services", "record": record.as_dict(), "names": names}
+    names = [name for name in _names(job) if record.unit(name) is not None]
+    found = manager.stop(record, names, timeout=_STOP_SECONDS) if names else []
+    if found:
+        raise Problem(
+            "A service of the target does not stop: " + " ".join(finding.text for finding in found),
+            found[0].act,
+            code="receive.stop",
+        )
+    return {"record": record.as_dict(), "names": names}
 
 
 def prove(job: MoveJob, target: Connection, entered: dict[str, Any]) -> list[Finding]:
@@ -36,37 +43,28 @@ def prove(job: MoveJob, target: Connection, entered: dict[str, Any]) -> list[Fin
         from servers.remote import receive as receive_mode
 
         found = receive_mode.prove(target)
+    elif entered.get("names"):
+        record = ServiceRecord.from_dict(entered["record"])
+        found = manager_for(target).prove(record, list(entered["names"]))
     else:
-        names = list(entered.get("names", []))
-        if not names:
-            return []
-        from servers.remote.services import manager_for
-
-        found = manager_for(target).prove(_record(entered), names)
+        found = []
     return [finding for finding in found if finding.level == Level.BLOCKING]
 
 
 def leave(job: MoveJob, target: Connection, entered: dict[str, Any]) -> None:
-    """Start again what was stopped: after this the target is in use."""
+    """Start the target as it would start by itself, with what the sync brought: after this it is in use.
+
+    The connection may break: the target restarts.
+    """
     if job.receive_mode:
         from servers.remote import receive as receive_mode
 
         receive_mode.leave(target)
-        return
-    names = list(entered.get("names", []))
-    if names:
-        from servers.remote.services import manager_for
+    elif job.services:
+        from servers.remote import power
 
-        manager_for(target).restore(_record(entered), names)
+        power.reboot(target)
 
 
-def _record(entered: dict[str, Any]) -> Any:
-    from servers.remote.services import ServiceRecord
-
-    return ServiceRecord.from_dict(entered["record"])
-
-
-def _names(job: MoveJob, record: Any) -> list[str]:
-    """The recorded services of the source that the target knows by now."""
-    there = {unit.name for unit in record.units}
-    return [name for name in (str(service.get("name", "")) for service in job.services) if name in there]
+def _names(job: MoveJob) -> list[str]:
+    return [str(service["name"]) for service in job.services if service.get("name")]

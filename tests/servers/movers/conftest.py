@@ -28,6 +28,7 @@ class Pair:
     key: str
     paths: tuple[str, ...] = ("srv/data",)
     last: Progress | None = None
+    generation: int = 1
 
     def job(self, kind: str, **changes: Any) -> MoveJob:
         job = MoveJob(
@@ -40,6 +41,7 @@ class Pair:
             scope="paths",
             paths=self.paths,
             receive_mode=False,
+            generation=self.generation,
             last_sync=self.last.sync.as_dict() if self.last and self.last.sync else {},
         )
         return replace(job, **changes)

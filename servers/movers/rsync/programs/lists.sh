@@ -24,6 +24,7 @@ compare_with_last() {
   FULL_OPTION=--ignore-times
   shared "$now" >s.shared
   paths "$now" | sort -z -T "$STATE" >s.paths
+  links "$now" >source.links
   if [ -n "$why" ]; then
     printf '%s\n' "$why" >"$JOB/full"
     # Both sides may hold files that look alike and are not; on a first sync nearly all are sent anyway.
@@ -52,7 +53,8 @@ compare_round() { # list of the source before, now
 }
 
 divide() {
-  comm -z -12 changed.now s.paths >send.named
+  comm -z -12 changed.now s.paths >send.changed
+  whole_groups
   # Writing a file moves the mtime of its directory.
   sed -nz 's#/[^/]*$##p' send.named | sort -zu -T "$STATE" | comm -z -12 - s.paths | sort -zmu - send.named >send.all
   without_root send.all >send
@@ -61,6 +63,19 @@ divide() {
   fi
   comm -z -23 changed.now s.paths | comm -z -12 - t.paths >remove
   order_removals
+}
+
+# A hard link that comes without the rest of its group would be a file of its own. The rest need not have changed:
+# renaming a directory moves no ctime of what is in it.
+whole_groups() {
+  one_word <links.all | sed -z 's#^\([^\x01]*\)\x01\x01\(.*\)$#\2/\1#' | sort -z -t / -k 1,1 -T "$STATE" >links.keys
+  one_word <send.changed | sort -z -T "$STATE" >send.words
+  join -z -t / -o 1.2 links.keys send.words | sort -zu >groups
+  join -z -t / links.all groups | sed -z 's#^[^/]*//##' | sort -zu -T "$STATE" - send.changed >send.named
+}
+
+one_word() { # paths without a slash, as fields for join; any byte may be in a name
+  sed -z 's/\x02/\x02b/g; s/\x01/\x02a/g; s#/#\x01#g'
 }
 
 without_root() { # list

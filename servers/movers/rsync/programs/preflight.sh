@@ -32,7 +32,7 @@ done | show paths
 [ "$ROOT" = / ] && [ "$1" = . ] || timeout 40 du -skc -- "$@" 2>/dev/null | tail -n 1 | show size
 if [ "$SIDE" = source ]; then
   ssh-keyscan -T 5 -p "$PORT" "$ADDRESS" 2>&1 | show path
-  [ "$(id -u)" = 0 ] || timeout 30 find "$@" ! -readable -print0 2>/dev/null | head -zn 20 | show unreadable
+  [ "$(id -u)" = 0 ] || timeout 30 find "$@" ! -type l ! -readable -print0 2>/dev/null | head -zn 20 | show unreadable
   timeout 30 find "$@" -xdev -maxdepth 8 \( -path ./proc -o -path ./sys -o -path ./dev -o -path ./run \) -prune -o \
     \( -name pg_control -o -name ibdata1 -o -name WiredTiger -o -name '*.fdb' -o -name 'dump.rdb' \) -print0 2>/dev/null |
     head -zn 20 | show databases
