@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models import F
@@ -50,7 +52,19 @@ def begin(
         )
         for position, plan in enumerate(plans, start=1)
     )
+    for plan in plans:
+        if plan.not_applicable:
+            keys = _item_keys(kind, plan.operation, plan.parameters)
+            ChecklistItem.objects.filter(step=step, key__in=keys, automatic=True).update(
+                state=ChecklistItem.State.NOT_APPLICABLE, note=plan.not_applicable, at=attempt.started_at
+            )
     return attempt
+
+
+def _item_keys(kind: str, operation: str, parameters: dict[str, Any]) -> list[str]:
+    """Keys of the automatic items that this operation ticks."""
+    names = {operation, f"{operation}:{parameters.get('place', '')}"}
+    return [item.key for item in MODULES[kind].items if item.operation in names]
 
 
 def advance(lane: Lane) -> bool:
@@ -145,8 +159,7 @@ def _read(lane: Lane, attempt: StepAttempt, action: Action) -> bool:
 
 def _tick_automatic(lane: Lane, attempt: StepAttempt, action: Action, run: Run) -> None:
     """An automatic item ticks itself from the run and links to it."""
-    names = {action.operation, f"{action.operation}:{action.parameters.get('place', '')}"}
-    keys = [item.key for item in MODULES[attempt.step.kind].items if item.operation in names]
+    keys = _item_keys(attempt.step.kind, action.operation, action.parameters)
     passed = run.state == Run.State.SUCCEEDED and not run.result.get("failed")
     ChecklistItem.objects.filter(step=attempt.step_id, key__in=keys, automatic=True).update(
         state=ChecklistItem.State.DONE if passed else ChecklistItem.State.FAILED,

@@ -46,6 +46,8 @@ WORKING = (State.RUNNING, State.SCHEDULED, State.CANCELLING)
 REENQUEUE_AFTER = 15
 # An act of a worker on another machine, whose process cannot be looked at: longer than django-q lets it live.
 ACT_LIMIT = 330
+# Memo key: when an act was found to have been cut off in the middle (epoch seconds).
+INTERRUPTED = "interrupted_at"
 
 
 def may_come_from(state: str) -> list[str]:
@@ -183,7 +185,6 @@ def _store(run: Run, progress: Progress, *, memo: Memo | None, held: bool) -> bo
 
 def _changes(run: Run, progress: Progress, now: datetime) -> dict[str, Any]:
     """Columns from a progress. Bytes and files never run backwards."""
-    seen = progress.observed_at or now
     changes: dict[str, Any] = {
         "phase": progress.phase or run.phase,
         "raw": progress.raw[:80],
@@ -194,7 +195,8 @@ def _changes(run: Run, progress: Progress, now: datetime) -> dict[str, Any]:
         "bytes_total": progress.bytes_total if progress.bytes_total is not None else run.bytes_total,
         "files_total": progress.files_total if progress.files_total is not None else run.files_total,
         "rate": progress.rate,
-        "observed_at": seen,
+        # An answer that saw nothing keeps the age of the last one that did.
+        "observed_at": progress.observed_at or (now if progress.ended else run.observed_at),
         "contact_lost_since": None,
         "check_at": now + timedelta(seconds=0 if progress.next_act else progress.check_after),
         "version": F("version") + 1,
@@ -246,10 +248,12 @@ def recover(epoch: int) -> list[int]:
             text = f"The worker ended in the middle of “{run.act}”; the machines are asked what it did."
         if not stale:
             continue
+        # The next act is told that this one may have acted: it asks the outside before it tells it anything.
+        memo = {**run.memo, INTERRUPTED: now.timestamp()} if text else run.memo
         with transaction.atomic():
             if Run.objects.filter(
                 pk=run.pk, act_enqueued_at=run.act_enqueued_at, act_started_at=run.act_started_at
-            ).update(act="", act_enqueued_at=None, act_started_at=None, act_worker="", check_at=now):
+            ).update(act="", act_enqueued_at=None, act_started_at=None, act_worker="", check_at=now, memo=memo):
                 back.append(run.pk)
                 if text:
                     note(run.pk, text, Level.WARNING)

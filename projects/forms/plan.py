@@ -14,6 +14,7 @@ from servers.models import NameServer, Server, ServiceRecord
 from . import checks
 from .base import Lines, SetupForm, row_initial, sentence
 
+RUNS = (True, "active", "running")  # in the words of a record, of systemd, of supervisord
 UNIT = re.compile(r"[A-Za-z0-9][\w.@:\\-]*")
 FIELDS = (
     "application",
@@ -233,6 +234,6 @@ def services_seen(server: Server) -> list[str]:
     for unit in units:
         if isinstance(unit, str):
             found.append(unit)
-        elif isinstance(unit, dict) and unit.get("active", True) and unit.get("name"):
+        elif isinstance(unit, dict) and unit.get("name") and unit.get("active") in RUNS:
             found.append(str(unit["name"]))
     return [name for name in found if name.endswith(".service") or "." not in name]

@@ -37,6 +37,11 @@ class Job:
             .get(pk=self.run.parameters[name])
         )
 
+    def resumed(self, memo: Memo) -> Memo:
+        """The part of the memo that a platform keeps, told where its last request may have been cut off."""
+        cut = self.memo.get("interrupted_at")
+        return {**memo, "unsure_since": cut} if cut and "asked_at" not in memo else memo
+
     def connection(self, name: str) -> Connection:
         return self.connect(self.server(name).endpoint())
 
@@ -74,3 +79,8 @@ def done(reason: str = "", **result: Any) -> Progress:
 
 def failed(reason: str, code: str = "", **result: Any) -> Progress:
     return Progress(state=State.FAILED, reason=reason, code=code, result=result)
+
+
+def settled(memo: Memo) -> Memo:
+    """The memo once an act came to its end: what was cut off before it is known now."""
+    return {key: value for key, value in memo.items() if key != "interrupted_at"}

@@ -12,7 +12,7 @@ from servers.progress import Memo, Progress, State
 from servers.remote import power
 from servers.remote.base import Unreachable
 
-from .base import Job, Operation, failed
+from .base import Job, Operation, failed, settled
 from .guest_address import production_address
 from .platforming import client_of, placement_of
 
@@ -38,7 +38,7 @@ class Network(Operation):
             return Progress(next_act="reach", phase=WORDS[stage])
         target = job.server("target")
         client, external_id = client_of(target), placement_of(target).external_id
-        key, memo = f"{job.key}.{stage}", job.memo.get(stage, {})
+        key, memo = f"{job.key}.{stage}", job.resumed(job.memo.get(stage, {}))
         if stage == "connect":
             progress = client.observe_connect(key, external_id, self.wanted(job), memo)
         else:
@@ -52,12 +52,12 @@ class Network(Operation):
             return self.reach(job)
         target = job.server("target")
         client, external_id = client_of(target), placement_of(target).external_id
-        key, memo = f"{job.key}.{stage}", job.memo.get(stage, {})
+        key, memo = f"{job.key}.{stage}", job.resumed(job.memo.get(stage, {}))
         if stage == "connect":
             stored, progress = client.advance_connect(key, external_id, self.wanted(job), memo)
         else:
             stored, progress = client.advance_power(key, external_id, "off" if stage == "down" else "on", memo)
-        kept = {**job.memo, "stage": stage, stage: stored}
+        kept = {**settled(job.memo), "stage": stage, stage: stored}
         if progress.state == State.SUCCEEDED:
             following = STAGES[STAGES.index(stage) + 1]
             kept["stage"] = following

@@ -7,17 +7,18 @@ from dataclasses import replace
 from django.utils import timezone
 
 from migrationhub.lib.findings import Problem
-from servers.models import HostKey, Placement, Run, Server
+from servers.models import Credential, HostKey, Placement, Run, Server
 from servers.platforms.base import InstanceSpec
 from servers.progress import Memo, Progress, State
 from servers.remote import access, hostkeys
 from servers.remote.base import Unreachable
 
-from .base import Job, Operation, failed
+from .base import Job, Operation, failed, settled
 from .platforming import client_of, placement_of
 
 # The guest has to boot and run its user data before it can show a key; seconds.
 GUEST_PATIENCE = 600
+LOGIN = "migrationhub-access-login"
 
 
 class Provision(Operation):
@@ -30,13 +31,15 @@ class Provision(Operation):
         target = job.server("target")
         memo = job.memo
         if "instance" not in memo:
-            progress = client_of(target).observe_create(job.key, self.spec(job, target), memo.get("create", {}))
+            progress = client_of(target).observe_create(
+                job.key, self.spec(job, target), job.resumed(memo.get("create", {}))
+            )
             if progress.state == State.SUCCEEDED:
                 return Progress(next_act="take", phase="instance is up", raw=progress.raw)
             return replace(progress, next_act=progress.next_act and "create")
         if "keys" not in memo:
             progress = client_of(target).observe_execute(
-                job.key, memo["instance"]["external_id"], self.read_back(target), memo.get("show", {})
+                job.key, memo["instance"]["external_id"], self.read_back(target), job.resumed(memo.get("show", {}))
             )
             if progress.state == State.RUNNING and not progress.next_act:
                 return replace(progress, phase="waiting for the guest's host key")
@@ -53,8 +56,8 @@ class Provision(Operation):
 
     def create(self, job: Job, target: Server) -> tuple[Memo, Progress]:
         client, spec = client_of(target), self.spec(job, target)
-        made, progress = client.advance_create(job.key, spec, job.memo.get("create", {}))
-        memo = {**job.memo, "create": made}
+        made, progress = client.advance_create(job.key, spec, job.resumed(job.memo.get("create", {})))
+        memo = {**settled(job.memo), "create": made}
         if progress.state == State.SUCCEEDED:
             memo["instance"] = dict(progress.result)
             memo["since"] = timezone.now().timestamp()
@@ -65,9 +68,12 @@ class Provision(Operation):
         """Read our access's host key back through the platform: known beforehand, never learnt from the network."""
         external_id = job.memo["instance"]["external_id"]
         shown, progress = client_of(target).advance_execute(
-            f"{job.key}.show{job.memo.get('shows', 0)}", external_id, self.read_back(target), job.memo.get("show", {})
+            f"{job.key}.show{job.memo.get('shows', 0)}",
+            external_id,
+            self.read_back(target),
+            job.resumed(job.memo.get("show", {})),
         )
-        memo = {**job.memo, "show": shown}
+        memo = {**settled(job.memo), "show": shown}
         if not progress.ended:
             return memo, replace(progress, phase="waiting for the guest's host key")
         if progress.state == State.SUCCEEDED:
@@ -76,6 +82,7 @@ class Provision(Operation):
             except Problem as problem:
                 return self.again(memo, problem.text, problem.act)
             memo["keys"] = list(keys)
+            memo["login"] = login_of(str(progress.result["out"]), target)
             return memo, Progress(next_act="reach", phase="reaching the clone", result=self.found(memo))
         return self.again(memo, progress.reason, "")
 
@@ -89,7 +96,9 @@ class Provision(Operation):
 
     def reach(self, job: Job, target: Server) -> tuple[Memo, Progress]:
         memo = job.memo
-        endpoint = replace(target.endpoint(), address=memo["instance"]["address"], host_keys=tuple(memo["keys"]))
+        endpoint = replace(
+            target.endpoint(), address=memo["instance"]["address"], host_keys=tuple(memo["keys"]), **memo["login"]
+        )
         try:
             job.connect(endpoint).run(["true"], check=True, timeout=20)
         except Unreachable as problem:
@@ -108,10 +117,13 @@ class Provision(Operation):
         return memo, Progress(phase="reaching the clone", reason=problem.text, check_after=3)
 
     def found(self, memo: Memo) -> dict[str, object]:
-        return {"instance": memo["instance"], "keys": memo.get("keys", [])}
+        return {"instance": memo["instance"], "keys": memo.get("keys", []), "login": memo.get("login", {})}
 
     def read_back(self, target: Server) -> str:
-        return access.read_back_script(manager=target.manager)
+        script = access.read_back_script(manager=target.manager)
+        if target.manager == "supervisord":
+            script += f'\necho "{LOGIN}: $(id -un) $HOME"\n'
+        return script
 
     def spec(self, job: Job, target: Server) -> InstanceSpec:
         wanted = dict(job.parameters["spec"])
@@ -138,7 +150,15 @@ class Provision(Operation):
         )
         if progress.state != State.SUCCEEDED:
             return
-        Server.objects.filter(pk=target.pk).update(address=instance["address"], power=Server.Power.ON, power_at=now)
+        login = progress.result["login"]
+        Server.objects.filter(pk=target.pk).update(
+            address=instance["address"],
+            directory=login.get("directory", target.directory),
+            power=Server.Power.ON,
+            power_at=now,
+        )
+        if login:
+            Credential.objects.filter(pk=target.credential_id).update(username=login["username"])
         for line in progress.result["keys"]:
             key_type, public = line.split()[:2]
             HostKey.objects.update_or_create(
@@ -152,3 +172,12 @@ class Provision(Operation):
                     "decided_at": now,
                 },
             )
+
+
+def login_of(text: str, target: Server) -> dict[str, str]:
+    """On a process host, whose account and directory are its own: who logs in, and below which directory."""
+    if target.manager != "supervisord":
+        return {}
+    line = next((line for line in text.splitlines() if line.startswith(f"{LOGIN}: ")), "")
+    _, username, directory = line.split(None, 2)
+    return {"username": username, "directory": directory}

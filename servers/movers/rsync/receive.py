@@ -6,9 +6,12 @@ from typing import Any
 
 from migrationhub.lib.findings import Finding, Level, Problem
 from servers.movers.base import MoveJob
+from servers.remote import power
+from servers.remote import receive as receive_mode
 from servers.remote.base import Connection
 from servers.remote.services import ServiceRecord, manager_for
 
+_ENTER_SECONDS = 45.0
 _STOP_SECONDS = 20.0  # for each service
 
 
@@ -18,9 +21,7 @@ def enter(job: MoveJob, target: Connection) -> dict[str, Any]:
     Raises `Problem` where a recorded service does not stop.
     """
     if job.receive_mode:
-        from servers.remote import receive as receive_mode
-
-        receive_mode.enter(target)
+        receive_mode.enter(target, timeout=_ENTER_SECONDS)
         return {"names": []}
     if not job.services:
         return {"names": []}
@@ -40,8 +41,6 @@ def enter(job: MoveJob, target: Connection) -> dict[str, Any]:
 def prove(job: MoveJob, target: Connection, entered: dict[str, Any]) -> list[Finding]:
     """What runs on the target and must not; [] is the proof."""
     if job.receive_mode:
-        from servers.remote import receive as receive_mode
-
         found = receive_mode.prove(target)
     elif entered.get("names"):
         record = ServiceRecord.from_dict(entered["record"])
@@ -57,12 +56,8 @@ def leave(job: MoveJob, target: Connection, entered: dict[str, Any]) -> None:
     The connection may break: the target restarts.
     """
     if job.receive_mode:
-        from servers.remote import receive as receive_mode
-
         receive_mode.leave(target)
     elif job.services:
-        from servers.remote import power
-
         power.reboot(target)
 
 

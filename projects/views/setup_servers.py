@@ -1,0 +1,264 @@
+"""Sources: enter one or many, check them, accept host keys, see their facts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import messages
+from django.db.models import Prefetch
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
+from django.views.decorators.http import require_GET, require_POST
+
+from projects import planning_servers as verbs
+from projects.access import PLAN, READ_ALL, project_for
+from projects.forms.plan import services_seen
+from projects.forms.server import KnownHostsForm, ManyServersForm, ServerForm
+from projects.models import Migration, Project
+from servers import checks
+from servers.models import HostKey, Server
+
+from .setup_common import (
+    carried_out,
+    check_run,
+    check_tag,
+    form_page,
+    list_page,
+    may_plan,
+    person,
+    posted,
+    pressed,
+    trail_of,
+)
+
+KEYS = Prefetch("source__host_keys", queryset=HostKey.objects.order_by("key_type", "pk"))
+
+
+def open_migrations(project: Project) -> Any:
+    return project.migrations.filter(state=Migration.State.OPEN).select_related("source__credential", "wave")
+
+
+def sources(project: Project) -> Any:
+    return Server.objects.filter(migrations__project=project, migrations__state=Migration.State.OPEN).order_by("name")
+
+
+def migration_of(project: Project, server_pk: int) -> Migration:
+    """The newest migration of this source in the project; 404 for a server that is none of its sources."""
+    found = (
+        project.migrations.filter(source_id=server_pk)
+        .select_related("source__credential", "wave", "application", "profile", "project")
+        .order_by("-pk")
+        .first()
+    )
+    if found is None:
+        raise Http404
+    return found
+
+
+@require_GET
+def servers(request: HttpRequest, slug: str) -> HttpResponse:
+    project = project_for(request, slug, READ_ALL)
+    rows = open_migrations(project).prefetch_related(KEYS).order_by("source__name")
+    return list_page(request, "setup/servers.html", project, rows=[row_of(row) for row in rows])
+
+
+def row_of(migration: Migration) -> dict[str, Any]:
+    """A line of the list: what is known, and what is to do next."""
+    server = migration.source
+    states = {key.state for key in server.host_keys.all()}
+    blocking = [finding for finding in server.findings if finding["level"] == "blocking"]
+    if not server.credential_id:
+        state, word = "waiting", "No credential yet"
+    elif blocking:
+        state, word = "failed", blocking[0]["text"]
+    elif HostKey.State.ACCEPTED not in states:
+        offered = HostKey.State.OFFERED in states
+        state, word = ("held", "Host key waits for you") if offered else ("waiting", "Not checked yet")
+    elif server.facts_at is None:
+        state, word = "waiting", "Not checked yet"
+    else:
+        state, word = "done", "Log-in works"
+    return {"migration": migration, "server": server, "state": state, "word": word}
+
+
+def server_new(request: HttpRequest, slug: str) -> HttpResponse:
+    project = project_for(request, slug, PLAN)
+    form = ServerForm(posted(request), project=project)
+    made: list[Migration] = []
+
+    def save() -> None:
+        made.append(verbs.add_server(project=project, values=form.values(), user=person(request)))
+
+    if request.method == "POST" and form.is_valid() and carried_out(form, save):
+        messages.success(request, f"{made[0]} is entered. Check it now: its host key is shown to you.")
+        return redirect("server", slug, made[0].source_id)
+    trail = trail_of(project, ("Servers", reverse("servers", args=[slug])))
+    return form_page(request, form, title="New server", trail=trail, project=project)
+
+
+def server_many(request: HttpRequest, slug: str) -> HttpResponse:
+    project = project_for(request, slug, PLAN)
+    form = ManyServersForm(posted(request), project=project)
+
+    def save() -> None:
+        data = form.cleaned_data
+        common = {"credential": data["credential"], "manager": data["manager"], "directory": "/"}
+        verbs.add_servers(project=project, servers=data["servers"], common=common, user=person(request))
+
+    if request.method == "POST" and form.is_valid() and carried_out(form, save):
+        messages.success(request, f"{len(form.cleaned_data['servers'])} servers are entered. Check them now.")
+        return redirect("servers", slug)
+    trail = trail_of(project, ("Servers", reverse("servers", args=[slug])))
+    return form_page(request, form, title="Many servers at once", trail=trail, project=project)
+
+
+def server_edit(request: HttpRequest, slug: str, pk: int) -> HttpResponse:
+    project = project_for(request, slug, PLAN)
+    found = migration_of(project, pk).source
+    form = ServerForm(posted(request), project=project, row=found)
+
+    def save() -> None:
+        verbs.change_server(project=project, server=found, values=form.values(), user=person(request))
+
+    if request.method == "POST" and form.is_valid() and carried_out(form, save):
+        messages.success(request, f"{found} is changed. Check it again.")
+        return redirect("server", slug, pk)
+    trail = trail_of(
+        project, ("Servers", reverse("servers", args=[slug])), (found.name, reverse("server", args=[slug, pk]))
+    )
+    return form_page(request, form, title="Change server", trail=trail, project=project)
+
+
+@require_GET
+def server(request: HttpRequest, slug: str, pk: int) -> HttpResponse:
+    project = project_for(request, slug, READ_ALL)
+    migration = migration_of(project, pk)
+    run = check_run(f"check.server.{pk}")
+    tag = check_tag(run)
+    region = request.GET.get("region") == "check"
+    if region and request.GET.get("v") == tag:
+        return HttpResponse(status=204)
+    keys = list(migration.source.host_keys.order_by("state", "key_type", "pk"))
+    accepted = {key.key_type: key for key in keys if key.state == HostKey.State.ACCEPTED}
+    offered = [(key, accepted.get(key.key_type)) for key in keys if key.state == HostKey.State.OFFERED]
+    context = {
+        "project": project,
+        "migration": migration,
+        "server": migration.source,
+        "run": run,
+        "tag": tag,
+        "offered": offered,
+        "decided": [key for key in keys if key.state != HostKey.State.OFFERED],
+        "services": services_seen(migration.source),
+        "may_plan": may_plan(request, project),
+        "trail": trail_of(project, ("Servers", reverse("servers", args=[slug]))),
+        "here": reverse("server", args=[slug, pk]),
+    }
+    return render(request, f"setup/server.html{'#check' if region else ''}", context)
+
+
+@require_POST
+def server_check(request: HttpRequest, slug: str, pk: int) -> HttpResponse:
+    project = project_for(request, slug, PLAN)
+    found = migration_of(project, pk).source
+    pressed(
+        request,
+        lambda: checks.request_server_check(found, user=person(request)),
+        f"The check of {found} is requested.",
+    )
+    return redirect("server", slug, pk)
+
+
+@require_POST
+def servers_check(request: HttpRequest, slug: str) -> HttpResponse:
+    """The ticked ones, or all."""
+    project = project_for(request, slug, PLAN)
+    wanted = [int(value) for value in request.POST.getlist("server") if value.isdigit()]
+    found = list(sources(project).filter(pk__in=wanted) if wanted else sources(project))
+    for each in found:
+        checks.request_server_check(each, user=person(request))
+    if found:
+        messages.success(request, f"The check of {len(found)} servers is requested.")
+    else:
+        messages.error(request, "There is no server to check. Enter one first.")
+    return redirect("servers", slug)
+
+
+@require_POST
+def server_withdraw(request: HttpRequest, slug: str, pk: int) -> HttpResponse:
+    project = project_for(request, slug, PLAN)
+    migration = migration_of(project, pk)
+    pressed(
+        request,
+        lambda: verbs.withdraw_server(migration=migration, user=person(request)),
+        f"{migration} is out of the project.",
+    )
+    return redirect("servers", slug)
+
+
+def host_keys(request: HttpRequest, slug: str) -> HttpResponse:
+    """All keys that wait, with fingerprints; accept or refuse the ticked ones."""
+    project = project_for(request, slug, PLAN if request.method == "POST" else READ_ALL)
+    offered = verbs.offered_keys(project)
+    if request.method == "POST":
+        wanted = set(request.POST.getlist("key"))
+        chosen = [key for key in offered if str(key.pk) in wanted]
+        verdict = request.POST.get("verdict", "")
+        if verdict not in ("accept", "refuse"):
+            messages.error(request, f"Verdict “{verdict}” is neither accept nor refuse. Press one of the buttons.")
+        elif not chosen:
+            messages.error(request, "No key was ticked. Tick those whose fingerprint you compared.")
+        else:
+            for key in chosen:
+                decide_key(request, key, verdict)
+        return redirect("host-keys", slug)
+    return list_page(request, "setup/host_keys.html", project, offered=offered)
+
+
+def decide_key(request: HttpRequest, key: HostKey, verdict: str) -> None:
+    verb = checks.accept_host_key if verdict == "accept" else checks.refuse_host_key
+    said = "accepted" if verdict == "accept" else "refused"
+    pressed(request, lambda: verb(key.pk, user=person(request)), f"{key.server}: {key.fingerprint} is {said}.")
+
+
+def _one_key(request: HttpRequest, slug: str, pk: int, verdict: str) -> HttpResponse:
+    project = project_for(request, slug, PLAN)
+    key = get_object_or_404(HostKey.objects.select_related("server"), pk=pk)
+    migration_of(project, key.server_id)
+    decide_key(request, key, verdict)
+    return redirect("server", slug, key.server_id)
+
+
+@require_POST
+def host_key_accept(request: HttpRequest, slug: str, pk: int) -> HttpResponse:
+    return _one_key(request, slug, pk, "accept")
+
+
+@require_POST
+def host_key_refuse(request: HttpRequest, slug: str, pk: int) -> HttpResponse:
+    return _one_key(request, slug, pk, "refuse")
+
+
+def known_hosts(request: HttpRequest, slug: str) -> HttpResponse:
+    """Keys from a known_hosts text, for one or many; the page says what came of it for each server."""
+    project = project_for(request, slug, PLAN)
+    form = KnownHostsForm(posted(request), servers=sources(project))
+    told: list[tuple[Server, str]] = []
+
+    def save() -> None:
+        chosen = form.cleaned_data["server"] or sources(project)
+        told.extend(checks.accept_known_hosts(list(chosen), form.cleaned_data["text"], user=person(request)))
+
+    if request.method == "POST" and form.is_valid():
+        carried_out(form, save)
+    return form_page(
+        request,
+        form,
+        title="Accept host keys from known_hosts",
+        trail=trail_of(project, ("Host keys", reverse("host-keys", args=[slug]))),
+        project=project,
+        template="setup/known_hosts.html",
+        submit="Accept what it names",
+        told=told,
+    )
