@@ -115,7 +115,7 @@ def _paused(lane: Lane, attempt: StepAttempt, action: Action) -> bool:
 def _launch(action: Action, attempt: StepAttempt) -> bool:
     """Action and run begin in one transaction; the run's work key says whose it is."""
     parameters = {key: value for key, value in action.parameters.items() if key != "waits_for"}
-    about = (
+    about: int | None = (
         parameters.get("machine") or parameters.get("server") or parameters.get("target") or parameters.get("source")
     )
     with transaction.atomic():
@@ -126,7 +126,7 @@ def _launch(action: Action, attempt: StepAttempt) -> bool:
             action.operation,
             title=action.title,
             parameters=parameters,
-            server=Server.objects.filter(pk=about).first(),
+            server=Server.objects.get(pk=about) if about else None,
             user=attempt.started_by,
         )
     action.state = A.RUNNING

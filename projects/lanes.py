@@ -43,12 +43,11 @@ def lane_of(migration: Migration, now: datetime | None = None) -> Lane:
 def _awaited(wanted: list[int]) -> dict[int, list[int]]:
     """Open or complete migrations of the applications that each one's application waits for."""
     by_migration: dict[int, list[int]] = defaultdict(list)
-    rows = Migration.objects.filter(pk__in=wanted, application__waits_for__isnull=False).values_list(
-        "pk", "application__waits_for"
-    )
+    joins = Application.waits_for.through.objects.filter(from_application__migrations__in=wanted)
     applications: dict[int, list[int]] = defaultdict(list)
-    for pk, application in rows:
-        applications[application].append(pk)
+    for pk, application in joins.values_list("from_application__migrations", "to_application"):
+        if pk in wanted:
+            applications[application].append(pk)
     others = Migration.objects.filter(application__in=list(applications)).exclude(state=Migration.State.CANCELLED)
     for other, application in others.values_list("pk", "application_id"):
         for pk in applications[application or 0]:

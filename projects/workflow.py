@@ -111,7 +111,7 @@ def claim_versions(lane: Lane) -> None:
     migration = lane.migration
     if not Migration.objects.filter(pk=migration.pk, version=migration.version).update(version=F("version") + 1):
         raise Conflict(f"{migration} was changed a moment ago.", "Look again.", code="migration.version")
-    if migration.wave and not Wave.objects.filter(pk=migration.wave_id, version=migration.wave.version).update(
+    if migration.wave and not Wave.objects.filter(pk=migration.wave.pk, version=migration.wave.version).update(
         version=F("version")  # a check, not a change: servers of one wave do not get in each other's way
     ):
         raise Conflict(f"{migration.wave} was changed a moment ago.", "Look again.", code="wave.version")

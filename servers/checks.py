@@ -80,13 +80,14 @@ def accept_known_hosts(servers: Iterable[Server], text: str, *, user: User) -> l
     """Accept what a known_hosts text says of these servers; for each server, what came of it in words."""
     told = []
     for server in servers:
+        names = {server.name, hostkeys.known_hosts_name(server.address, server.port)}
         try:
-            found = hostkeys.parse_known_hosts(text, [server.address, server.name, f"[{server.address}]:{server.port}"])
+            found = [key for keys in hostkeys.parse_known_hosts(text, names).values() for key in keys]
         except Problem as problem:
             told.append((server, f"{problem.text} {problem.act}".strip()))
             continue
         if not found:
-            told.append((server, f"No line for {server.address} or {server.name}."))
+            told.append((server, f"No line for {' or '.join(sorted(names))}."))
             continue
         for entry in found:
             key, _ = HostKey.objects.get_or_create(

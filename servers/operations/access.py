@@ -38,4 +38,4 @@ class RemoveAccess(Operation):
         if progress.state == State.SUCCEEDED:
             target = Server.objects.get(pk=run.parameters["target"])
             HostKey.objects.filter(server=target).update(state=HostKey.State.RETIRED)
-            Credential.objects.filter(pk=target.credential_id, internal=True).update(secret="", public="")
+            Credential.objects.filter(server=target, internal=True).update(secret="", public="")

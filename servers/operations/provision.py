@@ -158,7 +158,7 @@ class Provision(Operation):
             power_at=now,
         )
         if login:
-            Credential.objects.filter(pk=target.credential_id).update(username=login["username"])
+            Credential.objects.filter(server=target).update(username=login["username"])
         for line in progress.result["keys"]:
             key_type, public = line.split()[:2]
             HostKey.objects.update_or_create(
