@@ -34,7 +34,7 @@ FIELDS_OF: dict[str, dict[str, str]] = {
     Kind.API: {"username": "User name", "secret": "Password"},
     Kind.TSIG: {"username": "Name of the key", "secret": "Secret", "algorithm": "Algorithm"},
 }
-HINTS = {
+HINTS: dict[str, str] = {
     Kind.PASSWORD: "An account on the servers.",
     Kind.KEY: "An account on the servers, with the private key that opens it.",
     Kind.API: "The account with which the platform's API is used; on VME <tenant>\\<user> for a subtenant.",
@@ -162,7 +162,8 @@ class PlatformForm(SetupForm):
 
     def __init__(self, *args: Any, project: Project, row: Platform | None = None, **kwargs: Any) -> None:
         super().__init__(*args, row=row, initial=row_initial(row, self.FIELDS), **kwargs)
-        self.fields["credential"].queryset = project.credentials.filter(kind=Kind.API)  # type: ignore[attr-defined]
+        self.logins = project.credentials.filter(kind=Kind.API)
+        self.fields["credential"].queryset = self.logins  # type: ignore[attr-defined]
 
     def clean_url(self) -> str:
         return checks.https_url("URL", self.cleaned_data["url"])
@@ -201,7 +202,8 @@ class NameServerForm(SetupForm):
 
     def __init__(self, *args: Any, project: Project, row: NameServer | None = None, **kwargs: Any) -> None:
         super().__init__(*args, row=row, initial=row_initial(row, self.FIELDS), **kwargs)
-        self.fields["credential"].queryset = project.credentials.filter(kind=Kind.TSIG)  # type: ignore[attr-defined]
+        self.keys = project.credentials.filter(kind=Kind.TSIG)
+        self.fields["credential"].queryset = self.keys  # type: ignore[attr-defined]
 
     def clean_address(self) -> str:
         return checks.address_or_name("Address", self.cleaned_data["address"])

@@ -137,6 +137,7 @@ class ApplicationForm(SetupForm):
         self.project = project
         owners = User.objects.filter(memberships__project=project, memberships__role=Membership.Role.OWNER)
         others = Application.objects.filter(project=project).exclude(pk=row_key(row))
+        self.owners = owners
         self.fields["owner"].queryset = owners  # type: ignore[attr-defined]
         self.fields["waits_for"].queryset = others  # type: ignore[attr-defined]
         self.others = others

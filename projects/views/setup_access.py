@@ -106,9 +106,7 @@ def platform_new(request: HttpRequest, slug: str) -> HttpResponse:
     if request.method == "POST" and form.is_valid() and carried_out(form, save):
         messages.success(request, f"Platform {made[0]} is entered. Check it now.")
         return redirect("platform", slug, made[0].pk)
-    missing = (
-        "" if form.fields["credential"].queryset.exists() else "It needs an API account: enter a credential first."
-    )  # type: ignore[attr-defined]
+    missing = "" if form.logins.exists() else "It needs an API account: enter a credential first."
     trail = trail_to(project, "Platforms", "platforms")
     return form_page(request, form, title="New platform", trail=trail, project=project, note=missing)
 
@@ -194,7 +192,5 @@ def _name_server(request: HttpRequest, slug: str, pk: int | None) -> HttpRespons
         title="Change name server" if row else "New name server",
         trail=trail_to(project, "Name servers", "name-servers"),
         project=project,
-        note=""
-        if form.fields["credential"].queryset.exists()  # type: ignore[attr-defined]
-        else "It needs a TSIG key: enter a credential of that kind first.",
+        note="" if form.keys.exists() else "It needs a TSIG key: enter a credential of that kind first.",
     )

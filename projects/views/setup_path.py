@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from django.db.models import Count, Q
 from django.urls import reverse
 
-from projects.models import Membership, Migration, Project
+from projects.models import Application, Membership, Migration, Project
 from servers.models import Credential, HostKey
 
 
@@ -158,10 +158,10 @@ def _servers_missing(servers: dict[str, int]) -> str:
     return "" if servers["seen"] == servers["all"] else "Check every server once, so that its facts are known."
 
 
-def _applications_missing(applications: list[object]) -> str:
+def _applications_missing(applications: list[Application]) -> str:
     if not applications:
         return "Enter the applications that the servers belong to."
-    without = [str(each) for each in applications if getattr(each, "owner_id", None) is None]
+    without = [str(each) for each in applications if each.owner_id is None]
     return f"{', '.join(without)}: nobody owns it, so nobody can sign." if without else ""
 
 

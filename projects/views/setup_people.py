@@ -84,7 +84,7 @@ def member_role(request: HttpRequest, slug: str, pk: int) -> HttpResponse:
             f"{member.user} is {role} now.",
         )
     else:
-        messages.error(request, " ".join(form.errors["role"]))
+        messages.error(request, " ".join(map(str, form.errors["role"])))
     return redirect("members", slug)
 
 
@@ -122,9 +122,9 @@ def application_new(request: HttpRequest, slug: str) -> HttpResponse:
         title="New application",
         trail=trail_of(project, ("Applications", reverse("applications", args=[slug]))),
         project=project,
-        note="Only members with the role application owner can own it."
-        if not form.fields["owner"].queryset.exists()  # type: ignore[attr-defined]
-        else "",
+        note=""
+        if form.owners.exists()
+        else "Only an application owner can own it: add such a member first.",
     )
 
 

@@ -76,9 +76,7 @@ def _wave(request: HttpRequest, slug: str, pk: int | None) -> HttpResponse:
         for remark in form.remarks():
             messages.warning(request, remark)
         for freeze in verbs.clashes(saved[0]):
-            messages.warning(
-                request, f"The change freeze {freeze} covers part of this window: no cutover starts in it."
-            )
+            messages.warning(request, f"Change freeze {freeze} covers part of this window: no cutover starts in it.")
         return redirect("waves", slug)
     return _range_page(request, form, project, "Change wave" if row else "New wave")
 
