@@ -15,6 +15,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from migrationhub.lab.network import ALL_WITH_US, WITH_US
+from migrationhub.lab.nspawn_root import remove_tree
 from migrationhub.lab.recipes import recipe as recipe_of
 from migrationhub.lab.recipes.base import PROGRAMS, Recipe
 from migrationhub.lab.state import LabProblem
@@ -89,14 +91,14 @@ class Images:
         if path.is_dir():
             return path
         for left in self.images.glob(".building-*"):
-            shutil.rmtree(left)
+            remove_tree(left)
         parent = self._build(recipe.parent) if recipe.parent else None
         building = self.images / f".building-{recipe.name}"
         try:
             if parent is None:
                 self._debootstrap(recipe, building)
             else:
-                command(["cp", "-a", "--reflink=auto", str(parent), str(building)], recipe.name)
+                command([*WITH_US, "cp", "-a", "--reflink=auto", str(parent), str(building)], recipe.name)
                 self._fill(recipe, building)
             for old in self.images.glob(f"{recipe.name}-????????????"):
                 if time.time() - old.stat().st_mtime > KEPT:
@@ -108,7 +110,13 @@ class Images:
 
     def _debootstrap(self, recipe: Recipe, building: Path) -> None:
         mirror = os.environ.get("MIGRATIONHUB_LAB_MIRROR") or "http://deb.debian.org/debian"
-        argv = ["debootstrap", "--variant=minbase", "--merged-usr", f"--cache-dir={self.archives.resolve()}"]
+        argv = [
+            *ALL_WITH_US,
+            "debootstrap",
+            "--variant=minbase",
+            "--merged-usr",
+            f"--cache-dir={self.archives.resolve()}",
+        ]
         argv += [f"--include={','.join(recipe.packages)}", SUITE, str(building), mirror]
         command(argv, recipe.name)
         for directory in ("doc", "man", "info", "locale"):
@@ -129,7 +137,7 @@ class Images:
             path.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(PROGRAMS / f"{program}.py", path)
         place_kernel(building, recipe.kernel)
-        argv = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", BUILD, "build"]
+        argv = [*ALL_WITH_US, "sh", "-c", BUILD, "build"]
         command([*argv, str(building), str(self.archives), *recipe.packages], recipe.name, recipe.commands)
         # systemd would take the D-Bus id for the machine's, and all copies would have the same one.
         for name in ("etc/resolv.conf", "etc/hostname", "etc/machine-id", "var/lib/dbus/machine-id"):
@@ -153,8 +161,9 @@ def command(argv: list[str], image: str, data: str = "") -> None:
     done = subprocess.run(argv, input=data, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode != 0:
         words = "\n".join(done.stdout.strip().splitlines()[-8:])
+        shown = next(word for word in ("debootstrap", "cp", "sh") if word in argv)
         raise ImageProblem(
-            f"The image “{image}” could not be built: `{argv[0]}` failed with {done.returncode}:\n{words}",
+            f"The image “{image}” could not be built: `{shown}` failed with {done.returncode}:\n{words}",
             "Check that the Debian mirror answers (MIGRATIONHUB_LAB_MIRROR names another) and try again.",
             code="lab.image",
         )

@@ -15,6 +15,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from migrationhub.lab import keeper
 from migrationhub.lab.state import Lab, LabProblem, known_labs
 
 RECEIVING_PORT = 2299
@@ -48,6 +49,11 @@ table inet lab {{
   }}
 }}
 """
+
+
+# A command that writes must not go on when we are killed; the second also takes what a script has started.
+WITH_US = ("setpriv", "--pdeathsig", "KILL")
+ALL_WITH_US = (*WITH_US, "unshare", "--mount", "--pid", "--fork", "--kill-child")
 
 
 def run(argv: Sequence[str], *, check: bool = True, data: str = "") -> subprocess.CompletedProcess[str]:
@@ -104,11 +110,15 @@ class Network:
         if self.router not in namespaces():
             return False
         rules = run(["ip", "netns", "exec", self.router, "nft", "list", "tables"], check=False)
-        return "inet lab" in rules.stdout and Path(f"/sys/class/net/{self.hub_link}").exists()
+        owner = Path(f"/sys/class/net/{self.hub_link}/ifalias")
+        # Another lab had this number before, if it was never brought down and its directory is gone.
+        return "inet lab" in rules.stdout and owner.exists() and owner.read_text().strip() == self.lab.unique_name
 
     def up(self) -> None:
         if self.is_up():
             return
+        # Whatever runs on a network that is no more, or that was another lab's, has lost it anyway.
+        keeper.kill_cgroup(f"migrationhub-lab/{self.lab.tag}")
         self.down()
         self._refuse_conflicts()
         name = self.router
@@ -128,7 +138,7 @@ class Network:
         run(["ip", "-n", name, "addr", "add", self.lab.address("hub", ROUTER_SIDE, prefix=True), "dev", "hub"])
         run(["ip", "-n", name, "link", "set", "hub", "up"])
         run(["ip", "addr", "replace", hub, "dev", self.hub_link])
-        run(["ip", "link", "set", self.hub_link, "up"])
+        run(["ip", "link", "set", self.hub_link, "up", "alias", self.lab.unique_name])
         for side in SIDES:
             via = self.lab.address("hub", ROUTER_SIDE)
             run(["ip", "route", "replace", str(self.lab.subnet(side)), "via", via, "dev", self.hub_link])

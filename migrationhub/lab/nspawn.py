@@ -11,7 +11,6 @@ import contextlib
 import fcntl
 import json
 import os
-import shutil
 import signal
 import subprocess
 import time
@@ -23,7 +22,7 @@ from migrationhub.lab import keeper
 from migrationhub.lab.daemon import launch, write_json
 from migrationhub.lab.hosts import ExecResult, HostSpec, Nic
 from migrationhub.lab.images import Images
-from migrationhub.lab.network import Network, mac_address, run
+from migrationhub.lab.network import WITH_US, Network, mac_address, run
 from migrationhub.lab.nspawn_root import Disk, personalise
 from migrationhub.lab.recipes import recipe
 from migrationhub.lab.state import NAME, Lab, LabProblem
@@ -66,12 +65,11 @@ class NspawnBackend:
         try:
             with self.images.image(spec.image) as image:
                 disk.make()
-                run(["cp", "-a", "--reflink=auto", f"{image}/.", str(building / "root")])
+                run([*WITH_US, "cp", "-a", "--reflink=auto", f"{image}/.", str(building / "root")])
             personalise(building / "root", spec, self.network)
             write_json(building / "host.json", asdict(spec) | {"disk": disk.kind})
         except BaseException:
             disk.remove()
-            shutil.rmtree(building)
             raise
         (building / OFF).touch()
         building.rename(self.hosts / spec.name)
@@ -90,6 +88,9 @@ class NspawnBackend:
             self.delete(name)
         # Guests whose directory somebody deleted by hand: no lock leads to them any more.
         keeper.kill_cgroup(f"migrationhub-lab/{self.lab.tag}")
+        for left in Path("/run/systemd/nspawn/propagate").glob(f"{self.lab.tag}-*"):
+            with contextlib.suppress(OSError):
+                left.rmdir()
         for left in self.hosts.glob(".[no][el][wd]-*"):
             self._sweep(left.name[5:])
 
@@ -97,7 +98,6 @@ class NspawnBackend:
         for left in (self.hosts / f".new-{name}", self.hosts / f".old-{name}"):
             if left.is_dir():
                 Disk(left).remove()
-                shutil.rmtree(left)
 
     def names(self) -> list[str]:
         return sorted(path.parent.name for path in self.hosts.glob("[!.]*/host.json"))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 from migrationhub.lab.hosts import HostSpec
-from migrationhub.lab.network import Network, run
+from migrationhub.lab.network import ALL_WITH_US, WITH_US, Network, run
 from migrationhub.lab.recipes import recipe
 from migrationhub.lab.state import LabProblem
 
@@ -45,41 +46,50 @@ class Disk:
             run(["mount", "-o", "loop", str(self.image), str(self.root)])
 
     def unmount(self) -> None:
-        if self.root.is_mount():
-            run(["umount", str(self.root)])
+        deadline = time.monotonic() + 5
+        while self.root.is_mount():
+            # Busy for a moment yet where the command that wrote there was just killed.
+            run(["umount", str(self.root)], check=time.monotonic() > deadline)
+            time.sleep(0.02)
 
     def remove(self) -> None:
-        """Everything but the directory itself is the caller's to delete; a mount must go first."""
+        """Remove the host's directory with everything in it; the mount goes first."""
         self.unmount()
-        snapshots = self.directory / "snapshots"
-        shutil.rmtree(snapshots, ignore_errors=True)
+        remove_tree(self.directory)
 
     def copy_to(self, place: Path) -> None:
         """Copy the disk to a new directory. The guest must be off or frozen."""
-        shutil.rmtree(place, ignore_errors=True)
+        remove_tree(place)
         place.mkdir(parents=True)
         if self.kind == "btrfs":
             run(["sync", "-f", str(self.root)])
-            run(["cp", "--sparse=always", "--reflink=auto", str(self.image), str(place / "disk.img")])
+            run([*WITH_US, "cp", "--sparse=always", "--reflink=auto", str(self.image), str(place / "disk.img")])
         else:
-            run(["cp", "-a", "--reflink=auto", str(self.root), str(place / "root")])
+            run([*WITH_US, "cp", "-a", "--reflink=auto", str(self.root), str(place / "root")])
 
     def copy_from(self, place: Path) -> None:
         """Put a copy back in the disk's place. The guest must be off."""
         if self.kind == "btrfs":
             new = self.directory / ".disk.new"
-            run(["cp", "--sparse=always", "--reflink=auto", str(place / "disk.img"), str(new)])
+            run([*WITH_US, "cp", "--sparse=always", "--reflink=auto", str(place / "disk.img"), str(new)])
             self.unmount()
             new.rename(self.image)
             self.mount()
             return
         new, old = self.directory / ".root.new", self.directory / ".root.old"
         for left in (new, old):
-            shutil.rmtree(left, ignore_errors=True)
-        run(["cp", "-a", "--reflink=auto", str(place / "root"), str(new)])
+            remove_tree(left)
+        run([*WITH_US, "cp", "-a", "--reflink=auto", str(place / "root"), str(new)])
         self.root.rename(old)
         new.rename(self.root)
-        shutil.rmtree(old)
+        remove_tree(old)
+
+
+def remove_tree(path: Path, seconds: float = 5.0) -> None:
+    """Remove a directory, if it is there; what was just killed may write a last file into it."""
+    deadline = time.monotonic() + seconds
+    while path.exists():
+        shutil.rmtree(path, ignore_errors=time.monotonic() < deadline)
 
 
 def personalise(root: Path, spec: HostSpec, network: Network) -> None:
@@ -143,7 +153,7 @@ def _create_inside(root: Path, spec: HostSpec, script: str) -> None:
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/root"}
     environment |= {name.upper(): value for name, value in spec.options.items() if name != "authorized_key"}
     done = subprocess.run(
-        ["chroot", str(root), "/bin/sh", "-eu", "-s"],
+        [*ALL_WITH_US, "chroot", str(root), "/bin/sh", "-eu", "-s"],
         input=script,
         capture_output=True,
         text=True,
