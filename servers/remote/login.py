@@ -145,7 +145,8 @@ def _handshake(endpoint: Endpoint, transport: paramiko.Transport, timeout: float
         ) from error
     except (paramiko.SSHException, EOFError, OSError) as error:
         detail = str(error) or "the connection was closed"
-        if "timed out" not in detail.lower() and not isinstance(error, TimeoutError):
+        # paramiko wraps what it met while it read the banner and drops its kind.
+        if not isinstance(error, TimeoutError) and not isinstance(error.__context__, TimeoutError):
             raise Unreachable(
                 f"{where(endpoint)}: accepts connections, but not as an SSH server: {detail}.",
                 "Check that the port is sshd's, and its log and limits (MaxStartups).",
