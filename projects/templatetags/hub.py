@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from django import template
 from django.contrib.auth.models import User
@@ -136,11 +137,14 @@ def age(moment: datetime | None, stale: bool = False, ago: str = "old") -> SafeS
 
 
 @register.simple_tag
-def moment(value: datetime | None, form: str = "auto") -> SafeString:
-    """A point in time in the zone that is active. `auto`: today only the clock, else day and clock; `full`; `clock`."""
+def moment(value: datetime | None, form: str = "auto", zone: str = "") -> SafeString:
+    """A point in time, in the zone that is active or in the one named.
+
+    `auto`: today only the clock, else day and clock; `full`: with day and zone; `clock`, `seconds`, `day`.
+    """
     if value is None:
         return SafeString("")
-    local = timezone.localtime(value)
+    local = timezone.localtime(value, ZoneInfo(zone) if zone else None)
     if form == "seconds":
         words = local.strftime("%H:%M:%S")
     elif form == "clock" or (form == "auto" and local.date() == timezone.localdate()):

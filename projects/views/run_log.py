@@ -11,6 +11,7 @@ from django.views.decorators.http import require_safe
 
 from projects.access import READ_ALL
 from projects.models import Action, Migration, Project
+from projects.templatetags.hub import is_stale
 from servers.models import Run, RunEvent
 
 from .contexts.live import page
@@ -62,6 +63,7 @@ def run(request: HttpRequest, pk: int) -> HttpResponse:
             "total": total,
             "tries": list(tries),
             "percent": percent,
+            "stale": found.is_open and is_stale(found.observed_at or found.started_at),
         }
 
     return page(request, "run.html", context, project=project, migrations=scope, alive=found.is_open)

@@ -14,6 +14,7 @@ const built = document.querySelector("meta[name=built]");
 const skew = built ? Date.now() - Date.parse(built.content) : 0;
 
 let heard = Date.now(); // of the last answer
+let paused = false; // an answer was put off because a person has something in hand
 
 function polls() {
   return document.querySelector("[hx-trigger*='every']") !== null;
@@ -33,10 +34,35 @@ function tick() {
   const lost = polls() && silent > LOST_AFTER;
   document.documentElement.toggleAttribute("data-lost", lost);
   sign.hidden = !polls();
-  sign.dataset.state = lost ? "unknown" : "done";
-  const text = lost ? `Connection lost: page is ${words(silent)} old` : "Live";
+  sign.dataset.state = lost ? "unknown" : paused ? "held" : "done";
+  const text = lost ? `Connection lost: page is ${words(silent)} old` : paused ? "Paused while you answer" : "Live";
   if (sign.textContent !== text) sign.textContent = text;
 }
+
+// What a person has in hand is not taken away: an open question, a field with the cursor in it, a changed answer.
+// The whole answer is put off; its tag stays the old one, so the next poll brings it again.
+function changed(field) {
+  if (field.type === "radio" || field.type === "checkbox") return field.checked !== field.defaultChecked;
+  if (field.type === "hidden" || !("defaultValue" in field)) return false;
+  return field.value !== field.defaultValue;
+}
+
+function inHand(region) {
+  const open = [...region.querySelectorAll("details[data-ask]")].some((each) => each.open !== each.hasAttribute("data-opened"));
+  const active = document.activeElement;
+  const typing = region.contains(active) && active.matches("input, textarea, select");
+  return open || typing || [...region.querySelectorAll("input, textarea")].some(changed);
+}
+
+document.addEventListener("htmx:beforeSwap", (event) => {
+  if (event.detail.target?.id !== "pulse") return;
+  if ([...document.querySelectorAll("[data-live]")].some(inHand)) {
+    event.detail.shouldSwap = false;
+    paused = true;
+  } else {
+    paused = false;
+  }
+});
 
 // 204 is an answer too; an error of the server or of the network is none.
 document.addEventListener("htmx:afterRequest", (event) => {

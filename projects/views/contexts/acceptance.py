@@ -18,6 +18,7 @@ from .gates import Gate, gates_of
 from .lanes import Cell, cells, newest_runs
 from .migration import ROWS, Check, ProbeRow, checklist, probe_rows
 
+CLOSED = (ChecklistItem.State.DONE, ChecklistItem.State.NOT_APPLICABLE)
 PLAIN = {
     SyncPoint.Consistency.LIVE: "Copied while it was in use: parts may not fit together.",
     SyncPoint.Consistency.FROZEN: "The database held still while it was copied.",
@@ -56,6 +57,7 @@ def acceptance(request: HttpRequest, wave: Wave, application: Application) -> di
     role = role_in(wave.project, request.user)
     offers = offering.application_offers(wave, application, request.user, lanes, role)
     gates = gates_of(lanes, offers)
+    owns = may_sign(application, request.user)
     gate = gates[0]
     copies = _copies(request, lanes, role)
     answers = [offer for offer in offers if offer.code in ("sign", "reject", "more-time")]
@@ -64,14 +66,15 @@ def acceptance(request: HttpRequest, wave: Wave, application: Application) -> di
         "wave": wave,
         "application": application,
         "role": role,
-        "owns": may_sign(application, request.user),
+        "owns": owns,
         "gate": gate,
         "go": gates[1],
-        "title": title(gate, any(lane.uat_hold for lane in lanes)),
+        "title": title(gate, any(lane.uat_hold for lane in lanes), owns),
         "hold": next((lane.uat_hold for lane in lanes if lane.uat_hold), None),
         "copies": copies,
         "answered": sum(check.item.state != ChecklistItem.State.OPEN for check in checks),
         "asked": len(checks),
+        "left": sum(check.item.state not in CLOSED for check in checks),
         "answers": answers,
         "yes": next((offer for offer in answers if offer.code == "sign"), None),
         "uat_acts": [offer for offer in offers if offer.code in ("uat-open", "uat-end")],
@@ -85,14 +88,16 @@ def acceptance(request: HttpRequest, wave: Wave, application: Application) -> di
     }
 
 
-def title(gate: Gate, is_open: bool) -> str:
-    """What is wanted of the owner, in one line."""
+def title(gate: Gate, is_open: bool, owns: bool) -> str:
+    """What is wanted of the owner, in one line; for others, where it stands."""
     approval = gate.approval
     if approval is None:
         return "The copy is being prepared for your test" if is_open else "There is nothing to test yet"
+    if not owns:
+        return f"{gate.name}: {gate.word[:1].lower()}{gate.word[1:]}"
     return {
         Approval.State.REQUESTED: "Please test the copy and answer",
-        Approval.State.APPROVED: "You said yes" if gate.last else "Approved",
+        Approval.State.APPROVED: "You said yes",
         Approval.State.REJECTED: "You said no",
         Approval.State.MORE_TIME: "You asked for more time",
         Approval.State.STALE: "Please look at the copy again",
@@ -121,7 +126,7 @@ def _copies(request: HttpRequest, lanes: list[Lane], role: str | None) -> list[C
                 PLAIN[SyncPoint.Consistency(lane.last_sync.consistency)] if lane.last_sync else "",
                 before[0].number if before else None,
                 since,
-                rows.get("Acceptance test", []),
+                rows.get(Step.Kind.UAT, []),
                 probe_rows(lane.migration.source),
             )
         )

@@ -17,6 +17,7 @@ Kind = Step.Kind
 STARTS_LATER = (State.WAITING, State.READY, State.SCHEDULED, State.UNDONE)
 # The sign of a state where it is not the state's own name.
 SIGNS = {State.ATTENTION: "failed"}
+WORDS = {State.ATTENTION: "Failed"}
 OVER = (State.DONE, State.SKIPPED, State.NOT_APPLICABLE)
 SHORT = {
     Kind.INITIAL: "Initial migration",
@@ -43,6 +44,7 @@ class Cell:
     run: Run | None = None
     unmet: list[Unmet] = field(default_factory=list)
     is_now: bool = False
+    missing: str = ""  # all its acts are done: what people still have to do
 
     @property
     def name(self) -> str:
@@ -71,7 +73,7 @@ class Cell:
             return self.run.reason or "The machine does not answer. What was begun there may still run."
         if self.unmet:
             return " ".join(item.text for item in self.unmet)
-        return self.step.reason
+        return self.missing or self.step.reason
 
 
 def newest_runs(lanes: list[Lane]) -> dict[str, Run]:
@@ -101,7 +103,9 @@ def cells(lane: Lane, runs: dict[str, Run]) -> list[Cell]:
 
 def _cell(lane: Lane, kind: str, runs: dict[str, Run]) -> Cell:
     step, attempt = lane.steps[kind], lane.open_attempt(kind)
-    cell = Cell(step, SIGNS.get(State(step.state), step.state), step.get_state_display(), attempt)
+    cell = Cell(
+        step, SIGNS.get(State(step.state), step.state), WORDS.get(State(step.state), step.get_state_display()), attempt
+    )
     if attempt is not None:
         actions = list(attempt.actions.all())
         cell.action = next((a for a in actions if a.state in (Action.State.RUNNING, Action.State.FAILED)), None)
@@ -127,7 +131,8 @@ def _draw_attempt(lane: Lane, cell: Cell, actions: list[Action]) -> None:
     elif attempt.state == StepAttempt.State.RUNNING and cell.action is None:
         if planned and lane.held_by("person"):
             cell.state, cell.word = "held", "Held"
-        elif not planned:
+        elif not planned and attempt.mode == StepAttempt.Mode.REAL:
+            cell.missing = MODULES[cell.step.kind].unfinished(lane)
             cell.word = "Test open" if cell.step.kind == Kind.UAT and lane.uat_hold else "For people"
 
 

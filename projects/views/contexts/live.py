@@ -71,8 +71,9 @@ def page(
         response = HttpResponse(status=204)
     else:
         live = {"tag": tag, "every": every if alive and migrations is not None else 0, "oob": bool(region)}
-        with timezone.override(ZoneInfo(zone or (project.time_zone if project else "UTC"))):
-            values = {**context(), "project": project, "live": live}
+        name = zone or (project.time_zone if project else "UTC")
+        with timezone.override(ZoneInfo(name)):
+            values = {**context(), "project": project, "live": live, "zone": name}
             response = render(request, f"{template}#{region}" if region else template, values)
     patch_vary_headers(response, ["HX-Request"])
     response["Cache-Control"] = "no-store"

@@ -19,6 +19,7 @@ from servers.models import Placement, Probe, ProbeResult, Run, RunEvent, Server,
 from .gates import gates_of, open_holds
 from .lanes import OVER, SHORT, Cell, cells, newest_runs
 
+Kind = Step.Kind
 ROWS = 20  # of a long list; the rest is on pages of their own
 CHECK_SIGNS = {"open": "open", "done": "done", "failed": "failed", "not_applicable": "not_applicable"}
 ACTION_SIGNS = {"planned": "waiting"}
@@ -93,7 +94,9 @@ def migration_page(request: HttpRequest, migration: Migration) -> dict[str, Any]
         "next": next_cell(seven, now),
         "gates": gates_of(lanes, decisions),
         "uat_acts": [offer for offer in decisions if offer.code in ("uat-open", "uat-end")],
-        "checks": checklist(request, lane, role),
+        "checks": [
+            (SHORT[Kind(kind)], rows) for kind, rows in checklist(request, lane, role) if _is_begun(seven, kind)
+        ],
         "holds": open_holds([lane]),
         "may_release": role in RUN,
         "releasable": (Hold.Kind.PERSON,),
@@ -127,11 +130,17 @@ def next_cell(seven: list[Cell], now: Cell) -> Cell | None:
     return next((cell for cell in later if cell.step.state not in OVER and cell.step.kind != Step.Kind.DELTA), None)
 
 
+def _is_begun(seven: list[Cell], kind: str) -> bool:
+    """Steps that are far off keep their checklist to themselves."""
+    cell = next(cell for cell in seven if cell.step.kind == kind)
+    return cell.is_now or cell.step.started_at is not None or cell.step.state in OVER
+
+
 def checklist(request: HttpRequest, lane: Lane, role: str | None) -> list[tuple[str, list[Check]]]:
-    """Items by step. Who may answer is decided again when the answer comes."""
+    """Items by kind of step. Who may answer is decided again when the answer comes."""
     application = lane.migration.application
     owner = application is not None and may_sign(application, request.user)
-    found = []
+    found: list[tuple[str, list[Check]]] = []
     for kind in Step.ORDER:
         step = lane.steps[kind]
         items = lane.checklist.get(step.pk, [])
@@ -145,7 +154,7 @@ def checklist(request: HttpRequest, lane: Lane, role: str | None) -> list[tuple[
             for item in items
         ]
         if rows:
-            found.append((SHORT[Step.Kind(kind)], rows))
+            found.append((kind, rows))
     return found
 
 

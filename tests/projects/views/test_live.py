@@ -1,0 +1,158 @@
+"""Live regions: unchanged costs little and changes nothing, a change is drawn, polling ends by itself."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+
+import pytest
+import time_machine
+from django.db import connection
+from django.db.models import F
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+from django.utils import timezone
+
+from projects.models import Approval, Hold, Migration, Step
+from servers.models import Run
+from tests import factories
+
+from .conftest import House
+
+HTMX = {"HX-Request": "true"}
+
+
+def tag_in(text: str) -> str:
+    found = re.search(r'hx-get="[^"]*\?region=live&amp;v=([^"]*)"', text)
+    assert found, "the page does not poll"
+    return found[1]
+
+
+def poll(client: Client, address: str, tag: str):
+    return client.get(f"{address}?region=live&v={tag}", headers=HTMX)
+
+
+@pytest.fixture
+def running(house: House) -> Run:
+    step = house.migration.steps.get(kind=Step.Kind.INITIAL)
+    Step.objects.filter(pk=step.pk).update(state=Step.State.RUNNING, started_at=timezone.now())
+    action = factories.make_action(factories.make_attempt(step), state="running")
+    return factories.make_run(action=action, bytes_done=10, bytes_total=100)
+
+
+PAGES = {
+    "wave-board": lambda h: reverse("wave-board", args=[h.wave.pk]),
+    "migration": lambda h: reverse("migration", args=[h.migration.pk]),
+    "acceptance": lambda h: reverse("acceptance", args=[h.wave.pk, h.application.pk]),
+    "progress": lambda h: reverse("progress", args=[h.project.slug]),
+    "overview": lambda h: reverse("overview"),
+}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_unchanged_is_204_after_few_queries(house: House, running: Run, name: str) -> None:
+    client, address = house.client("lead"), PAGES[name](house)
+    with time_machine.travel(timezone.now(), tick=False):
+        tag = tag_in(client.get(address).content.decode())
+        with CaptureQueriesContext(connection) as queries:
+            response = poll(client, address, tag)
+    assert response.status_code == 204
+    assert not response.content
+    assert len(queries) <= 7  # session, user, access (up to four), the tag
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_an_observation_is_drawn_and_carries_a_new_tag(house: House, running: Run, name: str) -> None:
+    client, address = house.client("lead"), PAGES[name](house)
+    tag = tag_in(client.get(address).content.decode())
+    Run.objects.filter(pk=running.pk).update(bytes_done=50, version=F("version") + 1)
+    response = poll(client, address, tag)
+    assert response.status_code == 200
+    text = response.content.decode()
+    assert "<html" not in text
+    assert tag_in(text) != tag
+    assert 'hx-swap-oob="true"' in text
+
+
+def _hold(house: House) -> None:
+    Hold.objects.create(kind="person", project=house.project, migration=house.migration, why="wait")
+
+
+def _approval(house: House) -> None:
+    factories.make_approval(house.wave, house.application, Approval.Gate.SIGN_OFF)
+
+
+def _step(house: House) -> None:
+    Step.objects.filter(migration=house.migration, position=1).update(reason="other", version=F("version") + 1)
+
+
+def _migration(house: House) -> None:
+    Migration.objects.filter(pk=house.migration.pk).update(version=F("version") + 1)
+
+
+def _old(house: House) -> None:
+    Run.objects.update(observed_at=timezone.now() - timedelta(seconds=20))
+
+
+def _lost(house: House) -> None:
+    Run.objects.update(contact_lost_since=timezone.now())
+
+
+@pytest.mark.parametrize("change", [_hold, _approval, _step, _migration, _old, _lost])
+def test_whatever_is_drawn_is_in_the_tag(house: House, running: Run, change) -> None:
+    client, address = house.client("lead"), PAGES["migration"](house)
+    tag = tag_in(client.get(address).content.decode())
+    change(house)
+    assert poll(client, address, tag).status_code == 200
+
+
+def test_another_migration_does_not_disturb(house: House, running: Run) -> None:
+    client, address = house.client("lead"), PAGES["migration"](house)
+    with time_machine.travel(timezone.now(), tick=False):
+        tag = tag_in(client.get(address).content.decode())
+        Migration.objects.filter(pk=house.foreign.pk).update(version=F("version") + 1)
+        assert poll(client, address, tag).status_code == 204
+
+
+def test_polling_ends_when_nothing_can_change(house: House) -> None:
+    client, address = house.client("lead"), PAGES["migration"](house)
+    tag = tag_in(client.get(address).content.decode())
+    now = timezone.now()
+    Migration.objects.filter(pk=house.migration.pk).update(
+        state=Migration.State.COMPLETE, completed_at=now, declared_at=now, version=F("version") + 1
+    )
+    text = poll(client, address, tag).content.decode()
+    assert 'id="pulse"' in text
+    assert "hx-trigger" not in text
+    assert "hx-trigger" not in client.get(address).content.decode()
+
+
+def test_every_live_region_has_one_stable_id(house: House, running: Run) -> None:
+    client = house.client("lead")
+    for name, make in PAGES.items():
+        text = client.get(make(house)).content.decode()
+        page = re.findall(r'id="([^"]+)"[^>]*data-live', text)
+        region = poll(client, make(house), "old").content.decode()
+        live = re.findall(r'id="([^"]+)"[^>]*data-live hx-swap-oob', region)
+        assert page, name
+        assert page == live, name
+        every = re.findall(r'\bid="([^"]+)"', text)
+        assert len(every) == len(set(every)), (name, [each for each in every if every.count(each) > 1])
+
+
+def test_page_and_region_are_kept_apart_by_caches(house: House) -> None:
+    response = house.client("lead").get(PAGES["migration"](house))
+    assert "HX-Request" in response["Vary"]
+    assert response["Cache-Control"] == "no-store"
+
+
+def test_pages_have_no_inline_script_or_style(house: House, running: Run) -> None:
+    for make in PAGES.values():
+        text = house.client("lead").get(make(house)).content.decode()
+        assert not re.search(r"<script(?![^>]*\bsrc=)", text)
+        assert not re.search(r'\sstyle="', text)
+        assert "<style" not in text
+        assert not re.search(r"\son\w+=", text)
+        for source in re.findall(r'(?:src|href)="(https?:[^"]*)"', text):
+            raise AssertionError(f"something is fetched from outside: {source}")
