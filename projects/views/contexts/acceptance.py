@@ -106,6 +106,7 @@ def title(gate: Gate, is_open: bool, owns: bool) -> str:
 
 def _copies(request: HttpRequest, lanes: list[Lane], role: str | None) -> list[Copy]:
     runs = newest_runs(lanes)
+    probes = probe_rows(lane.migration.source_id for lane in lanes)
     syncs: dict[int, list[SyncPoint]] = {}
     targets = [lane.migration.target_id for lane in lanes if lane.migration.target_id]
     for sync in SyncPoint.objects.filter(target__in=targets).order_by("-number")[: ROWS * len(lanes)]:
@@ -127,7 +128,7 @@ def _copies(request: HttpRequest, lanes: list[Lane], role: str | None) -> list[C
                 before[0].number if before else None,
                 since,
                 rows.get(Step.Kind.UAT, []),
-                probe_rows(lane.migration.source),
+                probes[lane.migration.source_id],
             )
         )
     return made

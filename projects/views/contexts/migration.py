@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +16,7 @@ from projects.access import RUN, may_sign, role_in
 from projects.lanes import application_lanes, lane_of
 from projects.models import ChecklistItem, Hold, Migration, Step, StepAttempt
 from projects.steps.base import Lane
-from servers.models import Placement, Probe, ProbeResult, Run, RunEvent, Server, ServiceRecord, SyncPoint
+from servers.models import Placement, Probe, ProbeResult, Run, RunEvent, ServiceRecord, SyncPoint
 
 from .gates import gates_of, open_holds
 from .lanes import OVER, SHORT, Cell, cells, newest_runs
@@ -172,7 +174,7 @@ def data(migration: Migration, lane: Lane) -> dict[str, Any]:
         "record": record,
         "services": services_of(record, list(migration.services)),
         "stopped": lane.over(Step.Kind.STOP),
-        "probes": probe_rows(migration.source),
+        "probes": probe_rows([migration.source_id])[migration.source_id],
         "placement": Placement.objects.filter(server=migration.target_id).select_related("platform").first()
         if migration.target_id
         else None,
@@ -201,20 +203,19 @@ def _recorded(recorded: dict[str, dict[str, Any]], name: str) -> str:
     return ", ".join([*words, *(str(port) for port in ports)])
 
 
-def probe_rows(source: Server) -> list[ProbeRow]:
-    """Each probe with its newest answer on source, clone and target."""
-    probes = list(Probe.objects.filter(server=source))
+def probe_rows(sources: Iterable[int]) -> dict[int, list[ProbeRow]]:
+    """By source: each probe with its newest answer on source, clone and target. Two queries."""
+    probes = list(Probe.objects.filter(server__in=list(sources)))
     newest = ProbeResult.objects.filter(probe__in=probes).order_by().values("probe", "place").annotate(last=Max("pk"))
-    results = {
-        (result.probe_id, result.place): result for result in ProbeResult.objects.filter(pk__in=newest.values("last"))
-    }
-    rows = []
+    answers = ProbeResult.objects.filter(pk__in=newest.values("last")) if probes else []
+    results = {(result.probe_id, result.place): result for result in answers}
+    rows: dict[int, list[ProbeRow]] = defaultdict(list)
     for probe in probes:
         columns = []
         for place in Probe.Place.values:
             result = results.get((probe.pk, place))
             columns.append((place, result, result_sign(result) if place in probe.places else "not_applicable"))
-        rows.append(ProbeRow(probe, columns, *verdict(columns)))
+        rows[probe.server_id].append(ProbeRow(probe, columns, *verdict(columns)))
     return rows
 
 
