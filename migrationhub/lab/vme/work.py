@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import subprocess
 import threading
 import time
 import traceback
@@ -19,6 +21,7 @@ from migrationhub.lab.vme.store import Store
 
 Json = dict[str, Any]
 OnAddress = Callable[[str, str], None]
+HOOK_SECONDS = 900
 
 
 class Stopped(Exception):
@@ -193,6 +196,7 @@ class Work:
         was_on = pending["was_on"]
         if was_on:
             self.backend.stop(record["host"])
+        self._hook("before-resize", record)
         self._wait(pending, 0.5)
         with self.store.lock:
             self.instances.release(record, keep=pending["nics"])
@@ -204,6 +208,30 @@ class Work:
             self.backend.start(record["host"])
         self._wait(pending)
         self._settle(record, "on" if was_on else "off")
+
+    def _hook(self, name: str, record: Json) -> None:
+        """Run `hooks/<name> INSTANCE HOST` of the stand-in's directory, if it is there, while the machine is off.
+
+        For the lab's own looks from outside. How it ended is in the journal; the act goes on whatever it says.
+        """
+        program = self.settings.directory / "hooks" / name
+        if not os.access(program, os.X_OK):
+            return
+        try:
+            done = subprocess.run(
+                [program, record["name"], record["host"]],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                timeout=HOOK_SECONDS,
+                check=False,
+            )
+            status, said = done.returncode, done.stderr.decode(errors="backslashreplace")[-1000:]
+        except (OSError, subprocess.TimeoutExpired) as error:
+            status, said = -1, str(error)
+        self.store.journal.write(
+            kind="hook", hook=name, instance=record["id"], name=record["name"], status=status, said=said
+        )
 
     def _snapshot(self, record: Json, pending: Json) -> None:
         self.backend.snapshot(record["host"], f"snapshot-{pending['snapshot_id']}")
