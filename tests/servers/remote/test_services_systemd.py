@@ -1,0 +1,314 @@
+"""Services under systemd, on a real Debian: stopped, kept stopped, proven, and brought back exactly."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import pytest
+
+from migrationhub.lib.findings import Level, Problem
+from servers.remote.base import Connection
+from servers.remote.services import ServiceRecord, difference, manager_for
+from servers.remote.services.base import Unit
+from servers.remote.ssh import connect
+from tests.fixtures_nspawn import NspawnHost
+
+# shop listens and is brought back by a timer; part goes down with it; stubborn hears no SIGTERM; leaver leaves a
+# child behind; phoenix is started again and again by a helper, as by a monitoring agent.
+APPLICATION = r"""
+unit() { cat >/etc/systemd/system/$1; }
+cat >/usr/local/bin/listen <<'E'
+#!/usr/bin/perl
+use IO::Socket::INET;
+my $s = IO::Socket::INET->new(LocalPort => $ARGV[0], Listen => 5, ReuseAddr => 1) or die "no port: $!";
+sleep 1 while 1;
+E
+chmod 755 /usr/local/bin/listen
+unit shop.service <<'E'
+[Service]
+ExecStart=/usr/local/bin/listen 7001
+ExecStop=/bin/sh -c 'echo orderly >>/var/tmp/shop-stopped'
+Restart=always
+RestartSec=100ms
+[Install]
+WantedBy=multi-user.target
+E
+unit shop.timer <<'E'
+[Timer]
+OnCalendar=*:*:*
+AccuracySec=10ms
+[Install]
+WantedBy=timers.target
+E
+unit part.service <<'E'
+[Unit]
+Requires=shop.service
+After=shop.service
+[Service]
+ExecStart=/bin/sleep infinity
+[Install]
+WantedBy=multi-user.target
+E
+unit stubborn.service <<'E'
+[Service]
+ExecStart=/bin/sh -c 'trap "" TERM; while :; do sleep 1; done'
+TimeoutStopSec=600
+E
+unit leaver.service <<'E'
+[Service]
+ExecStart=/bin/sh -c 'sleep 601 & exec sleep infinity'
+KillMode=process
+E
+unit phoenix.service <<'E'
+[Service]
+ExecStart=/bin/sleep infinity
+E
+unit helper.service <<'E'
+[Service]
+ExecStart=/bin/sh -c 'while :; do systemctl start phoenix.service; sleep 0.2; done'
+E
+unit sleepy.service <<'E'
+[Service]
+ExecStart=/bin/sleep infinity
+[Install]
+WantedBy=multi-user.target
+E
+systemctl daemon-reload
+systemctl -q enable --now shop.service shop.timer part.service
+systemctl start stubborn.service leaver.service phoenix.service
+systemctl -q enable sleepy.service
+"""
+
+
+@pytest.fixture(scope="module")
+def host(nspawn_module_host: Callable[..., NspawnHost]) -> NspawnHost:
+    return nspawn_module_host("services")
+
+
+@pytest.fixture(scope="module")
+def recorded(host: NspawnHost) -> tuple[Connection, ServiceRecord]:
+    connection = connect(host.endpoint)
+    connection.run("systemctl is-system-running --wait >/dev/null", timeout=60)
+    connection.run(APPLICATION, check=True)
+    deadline = time.monotonic() + 10
+    while 7001 not in (record := manager_for(connection).record()).need("shop").ports:
+        assert time.monotonic() < deadline, record.unit("shop")
+        time.sleep(0.2)
+    return connection, record
+
+
+@pytest.fixture
+def connection(recorded: tuple[Connection, ServiceRecord]) -> Connection:
+    return recorded[0]
+
+
+@pytest.fixture
+def record(recorded: tuple[Connection, ServiceRecord]) -> Iterator[ServiceRecord]:
+    """The record before any test; after each test everything is brought back and proven to be so."""
+    connection, record = recorded
+    yield record
+    manager = manager_for(connection)
+    names = ["shop", "part", "stubborn", "leaver", "phoenix", "sleepy"]
+    connection.run("systemctl stop helper.service; pkill -xf 'sleep 601'; systemctl restart leaver.service")
+    assert manager.restore(record, names) == []
+    assert alike(manager.record(), record)
+
+
+def alike(now: ServiceRecord, before: ServiceRecord) -> bool:
+    """Everything but process ids, and the work of the moment of units that come and go by themselves."""
+    assert difference(before, now) == []
+    assert now.fingerprint() == before.fingerprint()
+
+    def seen(record: ServiceRecord) -> dict[str, tuple[object, ...]]:
+        own = [unit for unit in record.units if "systemd" not in unit.name and "dpkg" not in unit.name]
+        return {unit.name: (unit.active, unit.state, unit.start_mode, unit.ports, unit.activators) for unit in own}
+
+    assert seen(now) == seen(before)
+    return True
+
+
+def state(connection: Connection, unit: str) -> str:
+    return connection.run(["systemctl", "is-active", unit]).text.strip()
+
+
+def test_record_tells_what_runs_and_survives_json(connection: Connection, record: ServiceRecord) -> None:
+    shop, timer, part = record.need("shop"), record.need("shop.timer"), record.need("part.service")
+    assert (shop.active, shop.state, shop.start_mode) == (True, "active/running", "enabled")
+    assert shop.ports == (7001,) and shop.pid > 1 and shop.activators == ("shop.timer",)
+    assert "part.service" in shop.parts
+    assert (timer.kind, timer.active, part.active) == ("timer", True, True)
+    sleepy = record.need("sleepy")
+    assert (sleepy.active, sleepy.start_mode) == (False, "enabled")
+    assert any(line.startswith("7001 ") for line in record.listeners)
+    assert record.boot_id == connection.run("cat /proc/sys/kernel/random/boot_id").text.strip()
+    assert any(line.startswith("/etc/crontab ") for line in record.cron)
+    assert ServiceRecord.from_dict(json.loads(json.dumps(record.as_dict()))) == record
+    with pytest.raises(Problem, match="no service nosuch"):
+        record.need("nosuch")
+
+
+def test_fingerprint_ignores_restarts_and_sees_start_modes_and_crontabs(
+    connection: Connection, record: ServiceRecord
+) -> None:
+    manager = manager_for(connection)
+    connection.run("systemctl restart shop.service part.service; systemctl stop stubborn.service --no-block")
+    connection.run("systemctl kill -s KILL stubborn.service; systemctl start stubborn.service; sleep 1", check=True)
+    again = manager.record()
+    assert again.need("shop").pid != record.need("shop").pid
+    assert (again.fingerprint(), difference(record, again)) == (record.fingerprint(), [])
+    connection.run("systemctl -q disable part.service; echo '0 1 * * * root true' >/etc/cron.d/extra", check=True)
+    changed = manager.record()
+    connection.run("systemctl -q enable part.service; rm /etc/cron.d/extra", check=True)
+    assert changed.fingerprint() != record.fingerprint()
+    words = difference(record, changed)
+    assert "part.service was enabled and is disabled" in words
+    assert any("/etc/cron.d/extra" in line for line in words)
+
+
+def test_a_timer_does_not_bring_it_back(connection: Connection, record: ServiceRecord) -> None:
+    manager = manager_for(connection)
+    connection.run("rm -f /var/tmp/shop-stopped; systemctl stop shop.service", check=True)
+    time.sleep(1.5)
+    assert state(connection, "shop.service") == "active"  # what the block is for
+    connection.run("rm -f /var/tmp/shop-stopped")
+    assert {one.code for one in manager.prove(record, ["shop"])} == {"services.active", "services.port"}
+
+    assert manager.stop(record, ["shop"], timeout=10) == []
+    time.sleep(2.5)
+    assert manager.prove(record, ["shop"]) == []
+    assert state(connection, "shop.service") == state(connection, "shop.timer") == "inactive"
+    assert state(connection, "part.service") == "inactive"  # went down with it, so it is kept down as well
+    assert connection.run("systemctl start shop.service part.service").rc != 0
+    # Its own stop command ran: a block before the stop would have lost it.
+    assert connection.run("cat /var/tmp/shop-stopped").text == "orderly\n"
+    # Nothing that a copy would take along.
+    assert connection.run("find /etc/systemd -newer /var/tmp/shop-stopped").text == ""
+    assert manager.stop(record, ["shop"], timeout=10) == []  # again
+
+    manager.unblock(record, ["shop"])
+    assert connection.run("systemctl start shop.service").rc == 0
+
+
+def test_one_that_ignores_sigterm_is_told_and_not_blocked(connection: Connection, record: ServiceRecord) -> None:
+    manager = manager_for(connection)
+    began = time.monotonic()
+    findings = manager.stop(record, ["stubborn", "phoenix"], timeout=2)
+    assert time.monotonic() - began < 15
+    assert [(one.code, one.subject, one.level) for one in findings] == [
+        ("services.active", "stubborn.service", Level.BLOCKING)
+    ]
+    assert "2 s" in findings[0].text and findings[0].act
+    assert state(connection, "phoenix.service") == "active"  # the order holds: nothing after it was touched
+    assert [one.subject for one in manager.prove(record, ["stubborn"])] == ["stubborn.service"]
+    connection.run("systemctl kill -s KILL stubborn.service", check=True)
+    assert manager.stop_one(record, "stubborn", 10) == []
+    assert manager.prove(record, ["stubborn"]) == []
+
+
+def test_one_that_is_started_again_and_again(connection: Connection, record: ServiceRecord) -> None:
+    manager = manager_for(connection)
+    connection.run("systemctl stop phoenix.service; systemctl start helper.service; sleep 1", check=True)
+    assert [one.code for one in manager.prove(record, ["phoenix"])] == ["services.active"]
+    findings, deadline = manager.stop_one(record, "phoenix", 5), time.monotonic() + 15
+    while findings and time.monotonic() < deadline:
+        findings = manager.stop_one(record, "phoenix", 5)
+    assert findings == []
+    # It may have been started between stop and block: then the proof says so, and one more stop is for good.
+    if manager.prove(record, ["phoenix"]):
+        assert manager.stop_one(record, "phoenix", 5) == []
+    time.sleep(1)
+    assert manager.prove(record, ["phoenix"]) == []
+
+
+def test_a_process_that_outlives_the_stop_is_named(connection: Connection, record: ServiceRecord) -> None:
+    manager = manager_for(connection)
+    pid = connection.run("pgrep -xf 'sleep 601'").text.strip()
+    assert manager.stop_one(record, "leaver", 10) == []
+    findings = manager.prove(record, ["leaver"])
+    assert [(one.code, one.subject) for one in findings] == [("services.process", "leaver.service")]
+    assert pid in findings[0].text and pid in findings[0].act
+    connection.run(["kill", pid], check=True)
+    assert manager.prove(record, ["leaver"]) == []
+
+
+def test_a_port_that_another_process_holds_is_told(connection: Connection, record: ServiceRecord) -> None:
+    manager = manager_for(connection)
+    assert manager.stop(record, ["shop"], timeout=10) == []
+    connection.run("systemd-run --quiet --unit=squatter /usr/local/bin/listen 7001; sleep 1", check=True)
+    findings = manager.prove(record, ["shop"])
+    connection.run("systemctl stop squatter.service", check=True)
+    assert [(one.code, one.subject) for one in findings] == [("services.port", "shop.service")]
+    assert "7001" in findings[0].text
+
+
+def test_restore_tells_what_does_not_come_back(connection: Connection, record: ServiceRecord) -> None:
+    manager = manager_for(connection)
+    assert manager.stop(record, ["shop", "phoenix"], timeout=10) == []
+    connection.run("mv /etc/systemd/system/phoenix.service /var/tmp/", check=True)
+    findings = manager.restore(record, ["shop", "phoenix"])
+    connection.run("mv /var/tmp/phoenix.service /etc/systemd/system/ && systemctl daemon-reload", check=True)
+    assert findings and {one.subject for one in findings} == {"phoenix.service"}
+    assert state(connection, "shop.service") == "active"
+
+
+def test_what_carries_us_is_not_stopped(connection: Connection, record: ServiceRecord) -> None:
+    manager = manager_for(connection)
+    for name in ("ssh.service", "systemd-journald.service", "networking.service"):
+        for act in (lambda name: manager.stop_one(record, name, 5), lambda name: manager.block(record, [name])):
+            with pytest.raises(Problem, match="carries our access"):
+                act(name)
+    assert connection.run("ls /run/systemd/system.control 2>/dev/null").text == ""
+
+
+def test_a_foreign_file_in_the_way_is_not_overwritten(connection: Connection, record: ServiceRecord) -> None:
+    manager = manager_for(connection)
+    place = "/run/systemd/system.control"
+    connection.run(f"mkdir -p {place} && cp /etc/systemd/system/phoenix.service {place}/", check=True)
+    try:
+        with pytest.raises(Problem, match="is not ours"):
+            manager.block(record, ["phoenix"])
+        manager.unblock(record, ["phoenix"])
+        assert connection.run(f"[ -s {place}/phoenix.service ]").rc == 0
+    finally:
+        connection.run(f"rm -rf {place} && systemctl daemon-reload", check=True)
+
+
+def test_names_reach_no_shell(connection: Connection, record: ServiceRecord) -> None:
+    manager = manager_for(connection)
+    for wrong in ("$(touch /var/tmp/pwned).service", "a;touch /var/tmp/pwned.service", "../../etc/passwd.service"):
+        crafted = replace(record, units=(Unit(wrong, "service", active=True, state="active/running"),))
+        for act in (lambda: manager.block(crafted, [wrong]), lambda: manager.stop_one(crafted, wrong, 5)):  # noqa: B023
+            with pytest.raises(Problem, match="not a name of a unit"):
+                act()
+    assert connection.run("ls /var/tmp/pwned*").rc != 0
+
+
+def test_lasting_block_holds_over_a_restart_and_is_undone(
+    host: NspawnHost, recorded: tuple[Connection, ServiceRecord]
+) -> None:
+    connection, record = recorded
+    manager, names = manager_for(connection), ["shop", "phoenix"]
+    connection.run("systemctl -q enable part.service")
+    assert manager.stop(record, names, timeout=10) == []
+    manager.block_persistently(record, names)
+    boot = host.boot_id()
+    connection.run("systemctl kill -s KILL stubborn.service; systemctl --no-block reboot")
+    connection.close()
+    host.wait_for_reboot(boot)
+    connection = connect(host.endpoint)
+    manager = manager_for(connection)
+    connection.run("systemctl is-system-running --wait >/dev/null", timeout=60)
+    assert manager.prove(record, names) == []
+    assert connection.run("systemctl start shop.service").rc != 0
+    assert connection.run("ls /run/systemd/system.control 2>/dev/null").text == ""
+
+    manager.unblock_persistently(record, names)
+    assert connection.run("ls -d /etc/systemd/system.control 2>/dev/null").text == ""
+    connection.run("systemctl start stubborn.service leaver.service; systemctl stop sleepy.service", check=True)
+    assert manager.restore(record, names) == []
+    time.sleep(1)
+    assert alike(manager.record(), record)
+    connection.close()
