@@ -91,7 +91,8 @@ class Supervisord:
         # supervisorctl waits for the end by itself; what it says about one that is down already is no news.
         if self._states().get(unit.name) in UP:
             self._run(f"timeout {limit} {_ctl('stop', unit.name)}", timeout=limit + 30)
-        state = self._states().get(unit.name, "REMOVED")
+        states = self._states()
+        state = states.get(unit.name, "REMOVED")
         if state in UP:
             return [
                 self._finding(
@@ -101,7 +102,9 @@ class Supervisord:
                     "Wait and retry (supervisord kills it after its stopwaitsecs), or end it on the host.",
                 )
             ]
-        self.block(record, [name])
+        # A group is held back as a whole, once the last of it is down.
+        if not any(other in UP for one, other in states.items() if _group(one) == _group(unit.name)):
+            self.block(record, [name])
         return []
 
     def stop(self, record: ServiceRecord, names: Sequence[str], *, timeout: float) -> list[Finding]:
