@@ -74,9 +74,7 @@ class Setup:
             credential=API_KEY,
             ca_bundle=Path(told["ca_bundle"]).read_text(),
         )
-        address = page.path.partition("?")[0]
-        self.lead.press(page, "Check.*")
-        page = self.lead.wait(address, _checked, f"the check of {PLATFORM}", seconds=CHECK_SECONDS)
+        page = self.check(page.path.partition("?")[0], PLATFORM)
         findings = page.part("check").all(where=lambda node: node.get("data-state") == "failed")
         if findings:
             raise PageProblem(f"The check of {PLATFORM} says: {page.part('check').text}", code="demo.platform")
@@ -120,19 +118,24 @@ class Setup:
                 directory=source["directory"],
             )
             pages[server.name] = page.path.partition("?")[0]
-            self.lead.press(page, "Check.*")
         for name, address in pages.items():
             self.accept_host_keys(name, address)
-            page = self.lead.press(self.lead.get(address), "Check.*")
-            page = self.lead.wait(address, _checked, f"the check of {name}", seconds=CHECK_SECONDS)
+            page = self.check(address, name)
             failed = page.part("check").all(where=lambda node: node.get("data-state") == "failed")
             if failed:
                 raise PageProblem(f"The check of {name} says: {page.part('check').text}", code="demo.server")
             self.say(f"{name} is entered; its host keys were compared at its console and accepted; log-in works")
 
+    def check(self, address: str, what: str) -> Page:
+        """Press Check, unless a check is under way already, and wait until it is done."""
+        page = self.lead.get(address)
+        if _checked(page):
+            self.lead.press(page, "Check")
+        return self.lead.wait(address, _checked, f"the check of {what}", seconds=CHECK_SECONDS)
+
     def accept_host_keys(self, name: str, address: str) -> None:
         """Accept exactly those keys whose fingerprint the server's own console shows."""
-        page = self.lead.wait(address, _checked, f"the host keys of {name}", seconds=CHECK_SECONDS)
+        page = self.check(address, name)
         known = self.console_fingerprints(name)
         accepted = 0
         while True:
@@ -228,7 +231,8 @@ class Setup:
         if not self.plan.on_process_hosts:
             values |= {"gateway": network["gateway"], "resolvers": [network["resolver"]]}
         if server.renamed:
-            values |= {"name_server": NAME_SERVER, "dns_name": self.plan.source(server.name)["record"], "dns_ttl": 60}
+            zone = self.plan.lab["dns"]["zone"]
+            values |= {"name_server": zone, "dns_name": self.plan.source(server.name)["record"], "dns_ttl": 60}
         # Probes are added from the plan's page, so the plan is saved first.
         self.lead.fill(address, **values)
         for position, probe in enumerate(server.probes):
