@@ -187,12 +187,15 @@ class Network:
         return settings
 
     def _refuse_conflicts(self) -> None:
-        """A route of this machine into the lab's ranges would send its traffic elsewhere, or the machine's here."""
+        """A route of this machine into the lab's ranges would lose its traffic to the lab.
+
+        A wide one (10.0.0.0/8 of a VPN) is let be: the lab's are narrower, and few use just these numbers.
+        """
         ours = [self.lab.subnet(network) for network in ("hub", *SIDES)]
         for route in json.loads(run(["ip", "-j", "-4", "route", "show", "table", "all"]).stdout or "[]"):
             with contextlib.suppress(ValueError):
                 there = ipaddress.IPv4Network(route.get("dst", ""), strict=False)
-                if there.prefixlen > 0 and any(there.overlaps(net) for net in ours):
+                if there.prefixlen >= 16 and any(there.overlaps(net) for net in ours):
                     raise LabProblem(
                         f"This machine has a route to {there} by {route.get('dev')}, which the lab needs itself.",
                         "Use another lab name, so that the lab gets another number, or remove the route.",

@@ -172,9 +172,10 @@ def test_process_hosts_have_the_same_lab_around_them(spare_lab, monkeypatch):
 def test_clones_are_entered_under_the_record_of_their_source(nspawn_lab):
     lab, server = nspawn_lab.lab, nspawn_lab.nameserver
     for name, record in (("shop-db", "db"), ("shop-web-2", "web"), ("other", "other")):
+        before = server.look_up("production", record)
         register_clone(name, "10.9.8.7", lab)
         assert server.look_up("migration", record) == ["10.9.8.7"]
-        assert server.look_up("production", record) == []
+        assert server.look_up("production", record) == before != ["10.9.8.7"]
 
 
 @pytest.mark.nspawn
