@@ -122,15 +122,22 @@ _OWN_WORDS = frozenset({72, 74, 75, 77, 78})  # these say themselves what happen
 
 def meaning(code: int, said: str = "") -> ExitCode:
     """The row of a status; of an unknown one a row that accepts nothing. `said`: the last words of the programs."""
-    row = TABLE.get(code) or ExitCode(
-        code, "mover.unknown", f"The copy ended with the unknown status {code}.", "See the log, then try again."
-    )
+    row = TABLE.get(code) or _unlisted(code)
     if row.live or code in _OWN_WORDS:
         return row
     for words, name, text, act in _HINTS:
         if words in said:
             return ExitCode(code, name, text, act)
     return row
+
+
+def _unlisted(code: int) -> ExitCode:
+    if 128 < code < 160:  # a shell's word for a program that a signal ended, here or on the target
+        text = f"A program of the copy was ended by signal {code - 128}, on the source or on the target."
+        return ExitCode(code, "mover.signal", text, "Check that both machines run and have memory, then try again.")
+    return ExitCode(
+        code, "mover.unknown", f"The copy ended with the unknown status {code}.", "See the log, then try again."
+    )
 
 
 def acceptable(code: int, *, final: bool) -> bool:

@@ -109,9 +109,12 @@ class RemoteJob:
         self.connection.run(f"[ -e {directory}/running ] || {start}\n{wait}{check}", timeout=40, check=True)
 
     def end(self, seconds: int = 20) -> None:
-        """End all processes of the job, first by asking. Takes up to `seconds`."""
+        """End all processes of the job, first by asking. Takes up to `seconds`, and as many again for a stuck one."""
+        stop = (
+            "" if self.connection.endpoint.manager == "supervisord" else f"systemctl --no-block stop {self.layout.unit}"
+        )
         self.connection.run(
-            f"sh -s {shlex.quote(self.layout.job)} {seconds}",
+            f"sh -s {shlex.quote(self.layout.job)} {seconds} {shlex.quote(stop)}",
             stdin=program("end.sh").encode(),
             timeout=seconds + 30,
             check=True,

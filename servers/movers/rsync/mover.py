@@ -92,11 +92,16 @@ class RsyncMover:
             source.discard()
         target.discard()
         mounts = source.mounts()
-        source.unpack(config.source_files(job, source.layout, mounts, token))
+        files = config.source_files(job, source.layout, mounts, token)
         target.unpack(config.target_files(job, target.layout, target.mounts(), mounts, token))
+        source.unpack(files)
         public = source.make_key()
         command = f"/bin/sh {target.layout.job}/serve.sh {target.layout.job}"
-        access.authorize_transfer(target.connection, public, command)
+        try:
+            access.authorize_transfer(target.connection, public, command)
+        except Problem:
+            source.drop_key()
+            raise
         return {**memo, "token": token, "public_key": public, "done": ["prepare"]}
 
     def _receive(self, job: MoveJob, memo: Memo) -> Memo:
@@ -117,24 +122,25 @@ class RsyncMover:
         return {**memo, "done": [*ACTS[:-1]]}
 
     def _finish(self, job: MoveJob, memo: Memo) -> Memo:
-        source, target = self._source(job), self._target(job)
         failure: dict[str, str] | None = memo.get("failure")
-        state, sync = State.FAILED, None
-        look = source.look() if "prepare" in memo.get("done", []) else None
+        state, sync, look = State.FAILED, None, None
+        if "prepare" in memo.get("done", []):
+            look = self._source(job).look()
         if failure is None and look is not None:
-            if look.token != memo["token"] or not look.exists:
+            if look.token != memo["token"]:
                 state, failure = State.LOST, _lost(job, look)
             elif look.rc != 0:
-                failure = failure_words(look, final=job.kind == "final")
+                failure = failure_words(look)
             else:
                 failure = self._came_up(job, memo)
             if failure is None:
                 state, sync = State.SUCCEEDED, sync_facts(job, look)
         if look is not None:
-            _revoke(target, str(memo.get("public_key") or source.public_key()))
-            source.drop_key()
+            if look.rc is None:  # what its leader left behind must not go on writing
+                self._source(job).end(5)
+            self._revoke(job, memo)
         stays = self._leave(job, memo, look, succeeded=state == State.SUCCEEDED)
-        return {**memo, "outcome": _outcome(job, state, failure, look, sync, stays)}
+        return {**memo, "outcome": _outcome(state, failure, look, sync, stays)}
 
     def _cancel(self, job: MoveJob, memo: Memo) -> Memo:
         look = None
@@ -142,11 +148,16 @@ class RsyncMover:
             source = self._source(job)
             source.end()
             look = source.look()
-            _revoke(self._target(job), str(memo.get("public_key") or source.public_key()))
-            source.drop_key()
+            self._revoke(job, memo)
         stays = self._leave(job, memo, look, succeeded=False)
         words = {"reason": "Stopped on request.", "code": "cancelled"}
-        return {**memo, "outcome": _outcome(job, State.CANCELLED, words, look, None, stays)}
+        return {**memo, "outcome": _outcome(State.CANCELLED, words, look, None, stays)}
+
+    def _revoke(self, job: MoveJob, memo: Memo) -> None:
+        """The key pair of this sync is worth nothing from here on."""
+        source = self._source(job)
+        _revoke(self._target(job), str(memo.get("public_key") or source.public_key()))
+        source.drop_key()
 
     def _came_up(self, job: MoveJob, memo: Memo) -> dict[str, str] | None:
         """Something that started on the target during the copy wrote beside it: the copy is worth nothing."""
@@ -220,7 +231,7 @@ def _with_passes(progress: Progress, look: Look) -> Progress:
 
 
 def _outcome(
-    job: MoveJob, state: State, failure: dict[str, str] | None, look: Look | None, sync: SyncFacts | None, stays: bool
+    state: State, failure: dict[str, str] | None, look: Look | None, sync: SyncFacts | None, stays: bool
 ) -> dict[str, Any]:
     shown = _with_passes(Progress(), look) if look is not None else Progress()
     return {

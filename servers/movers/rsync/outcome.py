@@ -52,7 +52,7 @@ def sync_facts(job: MoveJob, look: Look) -> SyncFacts:
     )
 
 
-def failure_words(look: Look, *, final: bool) -> dict[str, str]:
+def failure_words(look: Look) -> dict[str, str]:
     """Reason and code of a sync that did not end well: cause and next act in words."""
     if look.rc is None:
         text = "The copy on the source ended without a result: its processes were killed."

@@ -134,13 +134,19 @@ def space(job: MoveJob, source: Fields, target: Fields) -> Iterator[Finding]:
 
 
 def _space_of_paths(job: MoveJob, source: Fields, target: Fields) -> Iterator[Finding]:
-    needed, there = _size(source), _size(target)
-    found = disks(text(target, "disk"), any_type=True)
-    if needed is None or not found:
+    needs: dict[str, int] = {}
+    room: dict[str, int] = {}
+    for here, there in zip(places(text(source, "places")), places(text(target, "places")), strict=False):
+        if here.size is None:
+            yield _unknown(job)
+            return
+        needs[there.point] = needs.get(there.point, 0) + here.size
+        # What the target has there already is replaced.
+        room[there.point] = room.get(there.point, there.free) + (there.size or 0)
+    if not needs:
         yield _unknown(job)
-        return
-    disk = found[0]
-    yield _fits(job, disk.point, needed, int((disk.free + (there or 0)) * (1 - _RESERVE)))
+    for point, needed in needs.items():
+        yield _fits(job, point, needed, int(room[point] * (1 - _RESERVE)))
 
 
 def _fits(job: MoveJob, point: str, needed: int, room: int) -> Finding:
@@ -166,7 +172,24 @@ def _unknown(job: MoveJob) -> Finding:
     )
 
 
-def disks(table: str, *, any_type: bool = False) -> list[Disk]:
+@dataclass(frozen=True)
+class Place:
+    """A named directory: its size (None: not known in time), and the file system that holds it. Bytes."""
+
+    size: int | None
+    free: int
+    point: str
+
+
+def places(table: str) -> list[Place]:
+    found = []
+    for line in table.splitlines():
+        size, free, point = line.split(" ", 2)
+        found.append(Place(int(size) * 1024 if size.isdigit() else None, int(free) * 1024, point))
+    return found
+
+
+def disks(table: str) -> list[Disk]:
     """Local file systems of what `df -kPT` printed."""
     found = []
     for line in table.splitlines()[1:]:
@@ -174,7 +197,7 @@ def disks(table: str, *, any_type: bool = False) -> list[Disk]:
         if len(fields) < 7 or not fields[3].isdigit() or not fields[4].isdigit():
             continue
         used, free = int(fields[3]) * 1024, int(fields[4]) * 1024
-        if any_type or fields[1] in LOCAL_TYPES or fields[6] == "/":
+        if fields[1] in LOCAL_TYPES or fields[6] == "/":
             found.append(Disk(fields[6], fields[1], used + free, used, free))
     return found
 
@@ -190,11 +213,6 @@ def paths(fields: Fields, name: str) -> list[str]:
         for path in fields.get(name, b"").split(b"\0")
         if path
     ]
-
-
-def _size(fields: Fields) -> int | None:
-    words = text(fields, "size").split()
-    return int(words[0]) * 1024 if words and words[0].isdigit() else None
 
 
 def size(number: float) -> str:

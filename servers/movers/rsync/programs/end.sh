@@ -1,5 +1,7 @@
-# End a sync on this machine: all of its processes and nobody else's. Usage: sh -s JOB SECONDS <end.sh
+# End a sync on this machine: all of its processes and nobody else's. Usage: sh -s JOB SECONDS STOP <end.sh
+# STOP: a command that ends the unit which carries it, "" where there is none.
 JOB=$1
+[ -z "$3" ] || $3 2>/dev/null
 left=$(($2 * 5))
 read -r pid start boot 2>/dev/null <"$JOB/pid" || exit 0
 [ "$boot" = "$(cat /proc/sys/kernel/random/boot_id)" ] || exit 0

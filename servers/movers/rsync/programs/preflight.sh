@@ -24,12 +24,17 @@ done | show missing-tools
     [ -e "$kernel" ] && echo "${kernel#/boot/vmlinuz-} $([ -d "/lib/modules/${kernel#/boot/vmlinuz-}" ] && echo yes || echo no)"
   done | show kernels
 }
-df -kPT . | show disk
 id -u | show uid
 for path; do
   if [ -L "$path" ]; then echo "link $path"; elif [ ! -e "$path" ]; then echo "absent $path"; fi
 done | show paths
-[ "$ROOT" = / ] && [ "$1" = . ] || timeout 40 du -skc -- "$@" 2>/dev/null | tail -n 1 | show size
+# For each named directory: its size in KiB, then free KiB and mount point of the file system that holds it.
+[ "$1" = . ] || for path; do
+  size=$(timeout 40 du -sk -- "$path" 2>/dev/null | cut -f 1)
+  there=$path
+  while [ ! -e "$there" ]; do there=${there%/*}; done
+  df -kP "$there" | sed -n "2s/^[^ ]*  *[0-9]*  *[0-9]*  *\([0-9]*\)  *[^ ]*  */${size:--} \1 /p"
+done | show places
 if [ "$SIDE" = source ]; then
   ssh-keyscan -T 5 -p "$PORT" "$ADDRESS" 2>&1 | show path
   [ "$(id -u)" = 0 ] || timeout 30 find "$@" ! -type l ! -readable -print0 2>/dev/null | head -zn 20 | show unreadable

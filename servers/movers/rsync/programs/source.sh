@@ -24,7 +24,7 @@ begin() {
   trap 'exit 143' TERM INT HUP
   mkdir -p "$STATE" || fail 78 "The directory $STATE could not be made."
   exec 9>"$STATE/lock"
-  flock -n 9 || fail 71 "Another sync of this migration still runs on $HOST."
+  flock -n 9 || fail 71 "It holds $STATE/lock on $HOST."
   rm -rf "$STATE"/work-*
   mkdir "$WORK" && cd "$WORK" && ln -sfn "$WORK" "$JOB/work" || fail 78 "The directory $WORK could not be made."
 }
