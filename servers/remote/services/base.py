@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
@@ -97,10 +97,15 @@ class ServiceRecord:
 
     def fingerprint(self) -> str:
         """Over units, start modes and ports: no process ids, nothing that changes by itself."""
-        lasting = sorted((unit.name, unit.start_mode) for unit in self.units if unit.start_mode)
-        listening = sorted(line for line in self.listeners if int(line.split()[0]) < EPHEMERAL)
-        text = json.dumps([lasting, listening, sorted(self.cron)])
+        text = json.dumps([sorted(self.start_modes().items()), self.lasting_listeners(), sorted(self.cron)])
         return hashlib.sha256(text.encode()).hexdigest()
+
+    def start_modes(self) -> dict[str, str]:
+        """Of units with a file; those that a program makes while it runs come and go by themselves."""
+        return {unit.name: unit.start_mode for unit in self.units if unit.start_mode not in ("", "transient")}
+
+    def lasting_listeners(self) -> list[str]:
+        return sorted(line for line in self.listeners if int(line.split()[0]) < EPHEMERAL)
 
 
 def unit_name(name: str) -> str:
@@ -110,21 +115,20 @@ def unit_name(name: str) -> str:
 def difference(before: ServiceRecord, after: ServiceRecord) -> list[str]:
     """What differs between two records, in words, as far as the fingerprint looks."""
     words = []
-    old = {unit.name: unit for unit in before.units if unit.start_mode}
-    new = {unit.name: unit for unit in after.units if unit.start_mode}
+    old, new = before.start_modes(), after.start_modes()
     for name in sorted({*old, *new}):
         if name not in new:
             words.append(f"{name} is gone")
         elif name not in old:
-            words.append(f"{name} is new ({new[name].start_mode})")
-        elif old[name].start_mode != new[name].start_mode:
-            words.append(f"{name} was {old[name].start_mode} and is {new[name].start_mode}")
-    words += _lines("listens no more", "listens now", before.listeners, after.listeners)
+            words.append(f"{name} is new ({new[name]})")
+        elif old[name] != new[name]:
+            words.append(f"{name} was {old[name]} and is {new[name]}")
+    words += _lines("listens no more", "listens now", before.lasting_listeners(), after.lasting_listeners())
     words += _lines("crontab gone or changed", "crontab new or changed", before.cron, after.cron)
     return words
 
 
-def _lines(gone: str, came: str, before: tuple[str, ...], after: tuple[str, ...]) -> list[str]:
+def _lines(gone: str, came: str, before: Iterable[str], after: Iterable[str]) -> list[str]:
     return [f"{line}: {gone}" for line in sorted({*before} - {*after})] + [
         f"{line}: {came}" for line in sorted({*after} - {*before})
     ]

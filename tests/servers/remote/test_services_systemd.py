@@ -160,7 +160,10 @@ def test_fingerprint_ignores_restarts_and_sees_start_modes_and_crontabs(
     manager = manager_for(connection)
     connection.run("systemctl restart shop.service part.service; systemctl stop stubborn.service --no-block")
     connection.run("systemctl kill -s KILL stubborn.service; systemctl start stubborn.service; sleep 1", check=True)
+    connection.run("systemd-run --quiet --unit=passing /usr/local/bin/listen 40001; sleep 0.5", check=True)
     again = manager.record()
+    connection.run("systemctl stop passing.service", check=True)
+    assert again.need("passing").ports == (40001,)
     assert again.need("shop").pid != record.need("shop").pid
     assert (again.fingerprint(), difference(record, again)) == (record.fingerprint(), [])
     connection.run("systemctl -q disable part.service; echo '0 1 * * * root true' >/etc/cron.d/extra", check=True)
