@@ -136,10 +136,14 @@ def _status(pid: int) -> _Status | None:
 
 def _matching(uid: int, file: str, matches: Callable[[list[bytes]], bool]) -> list[Process]:
     found = []
+    own = (PROC / "self/ns/pid").readlink()
     for pid in _pids():
         path = PROC / str(pid)
         try:
-            if path.stat().st_uid != uid or not matches((path / file).read_bytes().split(b"\0")):
+            # A container's guest shares the machine's user ids: its processes are not this user's.
+            if path.stat().st_uid != uid or (path / "ns/pid").readlink() != own:
+                continue
+            if not matches((path / file).read_bytes().split(b"\0")):
                 continue
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             continue

@@ -13,7 +13,10 @@ Json = dict[str, Any]
 GIB = 1 << 30
 
 # Clone images by kind of lab host: name on the appliance → the lab's recipe.
-IMAGES = {"nspawn": {"Debian 12": "debian"}, "process": {"Debian 12": "base"}}
+IMAGES = {
+    "nspawn": {"Debian 12": "debian", "Debian 12 networkd": "debian-networkd"},
+    "process": {"Debian 12": "base", "Debian 12 networkd": "base"},
+}
 IMPORTING = "Debian 13 (importing)"
 PLANS = (
     ("1 CPU, 1GB Memory", "kvm-vm-1024", 1, 1),
