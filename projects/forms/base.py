@@ -16,7 +16,6 @@ from django.forms.boundfield import BoundField
 from migrationhub.lib.findings import Problem
 
 SAID = "said"  # the code of errors that are whole sentences already
-SECRET_WIDGETS = (forms.PasswordInput,)
 
 
 class SecretTextarea(forms.Textarea):
@@ -116,6 +115,10 @@ class SetupForm(forms.Form):
     def refuse(self, problem: Problem, field: str | None = None) -> None:
         """What a verb said, on the form: nothing that was typed is lost."""
         self.add_error(field, sentence(problem.text, problem.act))
+
+    @property
+    def has_secrets(self) -> bool:
+        return any(isinstance(field.widget, forms.PasswordInput | SecretTextarea) for field in self.fields.values())
 
     def sections(self) -> Iterator[Section]:
         """The fields in groups, in the page's order; what is in no group comes first."""

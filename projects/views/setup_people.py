@@ -122,9 +122,7 @@ def application_new(request: HttpRequest, slug: str) -> HttpResponse:
         title="New application",
         trail=trail_of(project, ("Applications", reverse("applications", args=[slug]))),
         project=project,
-        note=""
-        if form.owners.exists()
-        else "Only an application owner can own it: add such a member first.",
+        note="" if form.owners.exists() else "Only an application owner can own it: add such a member first.",
     )
 
 
