@@ -10,7 +10,8 @@ from django.db.models import F
 from django.utils import timezone
 
 from migrationhub.audit.record import record
-from projects import workflow
+from projects import digest as digests
+from projects import gates, workflow
 from projects.access import PLAN, RUN, may_sign, role_in
 from projects.errors import Conflict, Forbidden, NotReady
 from projects.lanes import application_lanes, lanes_for
@@ -164,6 +165,13 @@ def decide(approval_id: int, *, user: User, verdict: str, comment: str, digest: 
             code="approval.digest",
         )
     lanes = application_lanes(approval.wave_id, approval.application)
+    if approval.gate == Approval.Gate.SIGN_OFF and digests.now(lanes) != digest:
+        gates.follow(lanes[0].migration)
+        raise Conflict(
+            "What is there now is not what you looked at: it changed a moment ago.",
+            "Look at the difference, and answer again.",
+            code="approval.digest",
+        )
     if verdict == Decision.Verdict.APPROVE:
         missing = approve_unmet(approval, lanes)
         if missing:
@@ -220,7 +228,10 @@ def approve_unmet(approval: Approval, lanes: list[Lane]) -> list[str]:
             missing.append(f"{name}: its services are stopped already.")
         if approval.gate == Approval.Gate.SIGN_OFF:
             missing += [f"{name}: “{item.title}” is open on the checklist." for item in open_items(lane, Step.Kind.UAT)]
-        elif not lane.over(Step.Kind.UAT):
+            continue
+        if not lane.approved(Approval.Gate.SIGN_OFF):
+            missing.append(f"{name}: the owner has not signed what is there now.")
+        if not lane.over(Step.Kind.UAT):
             missing.append(f"{name}: acceptance testing is not done.")
     return missing
 
@@ -253,6 +264,7 @@ def tick(item_id: int, *, user: User, state: str, note: str = "") -> None:
             after={"state": state},
         )
         Change.bump()
+    gates.follow(migration)
 
 
 def _check_may_tick(item: ChecklistItem, migration: Migration, user: User) -> None:

@@ -88,6 +88,11 @@ def digest(subject: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(subject, sort_keys=True, default=str).encode()).hexdigest()
 
 
+def now(lanes: list[Lane]) -> str:
+    """The digest of what a sign-off would be about at this moment."""
+    return digest(plain(subject_of([lane for lane in lanes if lane.migration.state == "open"])))
+
+
 def plain(subject: dict[str, Any]) -> dict[str, Any]:
     """As it comes back from a JSON column, so that two subjects can be compared."""
     return dict(json.loads(json.dumps(subject, default=str)))

@@ -10,7 +10,7 @@ from django.db.models import F
 
 from migrationhub.audit.record import record
 from projects import digest as digests
-from projects.lanes import lanes_for
+from projects.lanes import application_lanes, lanes_for
 from projects.models import Approval, Migration, Step, StepAttempt, Wave
 from projects.steps.base import Lane
 from servers.models import Change
@@ -34,6 +34,20 @@ def advance(now: datetime) -> None:
             _tend(wave_id, application_id, lanes)
         except Exception:
             log.exception("Gates of wave %s, application %s", wave_id, application_id)
+
+
+def follow(migration: Migration) -> None:
+    """Bring the approvals of this migration's application up to what is now, without waiting for the controller:
+    whoever ticks a checklist and signs right after must sign what they just ticked."""
+    if migration.wave_id is None or migration.application is None:
+        return
+    lanes = [
+        lane
+        for lane in application_lanes(migration.wave_id, migration.application)
+        if lane.migration.state == Migration.State.OPEN
+    ]
+    if lanes:
+        _tend(migration.wave_id, migration.application.pk, lanes)
 
 
 def _tend(wave_id: int, application_id: int, lanes: list[Lane]) -> None:

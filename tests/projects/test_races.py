@@ -9,6 +9,7 @@ import pytest
 from django.db import connection
 
 from projects import decisions, workflow
+from projects import digest as digests
 from projects.errors import Conflict
 from projects.lanes import lane_of
 from projects.models import Approval, Decision, Hold, Step
@@ -71,7 +72,8 @@ def test_two_presses_are_one_attempt() -> None:
 def test_two_answers_at_once_one_wins() -> None:
     migration = planned()
     owner = migration.application.owner
-    approval = factories.make_approval(migration.wave, migration.application, Approval.Gate.SIGN_OFF)
+    shown = digests.now([lane_of(migration)])
+    approval = factories.make_approval(migration.wave, migration.application, Approval.Gate.SIGN_OFF, digest=shown)
 
     def answer(verdict: str) -> Any:
         return lambda: decisions.decide(

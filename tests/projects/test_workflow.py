@@ -77,9 +77,9 @@ def test_all_seven_steps(engine: Engine, migration: Migration, lead) -> None:
     engine.settle()
     assert state(migration, K.UAT) == S.RUNNING
     tick_owner(migration)
-    engine.step()
-    sign(migration)
+    sign(migration)  # at once: what was just ticked is what is signed, whether or not the controller passed by
     engine.settle()
+    assert Approval.objects.get(gate="sign_off").state == Approval.State.APPROVED
     assert state(migration, K.UAT) == S.RUNNING, "the test is still open"
     decisions.release(opened.pk, user=owner)
     engine.settle()
@@ -294,3 +294,24 @@ def test_a_persons_hold_stops_before_the_next_act(engine: Engine, migration: Mig
     decisions.release(hold.pk, user=lead)
     engine.settle()
     assert state(migration, K.STOP) == S.DONE
+
+
+def test_a_change_that_the_controller_has_not_seen_is_not_signed(engine: Engine, migration: Migration, lead) -> None:
+    initial(engine, migration, lead)
+    decisions.open_uat(migration.wave_id, migration.application_id, user=lead)
+    engine.settle()
+    tick_owner(migration)
+    Migration.objects.filter(pk=migration.pk).update(services=["orders"])
+    with pytest.raises(Conflict, match="not what you looked at"):
+        sign(migration)
+    sign(migration)  # looked at again
+    engine.settle()
+    assert Approval.objects.get(gate="sign_off").state == Approval.State.APPROVED
+
+
+def test_no_go_without_a_valid_sign_off(engine: Engine, migration: Migration, lead) -> None:
+    signed_and_go(engine, migration, lead, go=False)
+    Approval.objects.filter(gate="sign_off").update(state="stale")
+    approval = Approval.objects.get(gate="go")
+    with pytest.raises(NotReady, match="has not signed"):
+        decisions.decide(approval.pk, user=lead, verdict="approve", comment="", digest=approval.digest)
