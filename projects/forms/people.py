@@ -75,7 +75,7 @@ class MemberForm(SetupForm):
     username = forms.CharField(
         label="User name",
         max_length=150,
-        help_text="Of an account that exists. `manage.py account` or another lead's hub makes new ones.",
+        help_text="Of an account that exists; “manage.py account” makes new ones.",
         widget=forms.TextInput(attrs={"autocapitalize": "none", "spellcheck": "false"}),
     )
     role = forms.ChoiceField(label="Role", choices=Membership.Role.choices)

@@ -43,7 +43,7 @@ def path_of(project: Project) -> list[Stage]:
     waves = list(project.waves.all())
 
     def stage(title: str, page: str, new: str, action: str, there: str, missing: str, begun: bool) -> Stage:
-        state = "done" if not missing else ("running" if begun else "waiting")
+        state = "done" if not missing else ("ready" if begun else "waiting")
         return Stage(
             title,
             state,

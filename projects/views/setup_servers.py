@@ -68,10 +68,11 @@ def row_of(migration: Migration) -> dict[str, Any]:
     server = migration.source
     states = {key.state for key in server.host_keys.all()}
     blocking = [finding for finding in server.findings if finding["level"] == "blocking"]
+    detail = ""
     if not server.credential_id:
         state, word = "waiting", "No credential yet"
     elif blocking:
-        state, word = "failed", blocking[0]["text"]
+        state, word, detail = "failed", "Cannot be used yet", blocking[0]["text"]
     elif HostKey.State.ACCEPTED not in states:
         offered = HostKey.State.OFFERED in states
         state, word = ("held", "Host key waits for you") if offered else ("waiting", "Not checked yet")
@@ -79,7 +80,7 @@ def row_of(migration: Migration) -> dict[str, Any]:
         state, word = "waiting", "Not checked yet"
     else:
         state, word = "done", "Log-in works"
-    return {"migration": migration, "server": server, "state": state, "word": word}
+    return {"migration": migration, "server": server, "state": state, "word": word, "detail": detail}
 
 
 def server_new(request: HttpRequest, slug: str) -> HttpResponse:
