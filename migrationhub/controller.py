@@ -87,7 +87,7 @@ class Controller:
         try:
             act = work.look(run, self.pool)
             if act:
-                enqueue_act(run.pk, epoch, act)
+                enqueue_act(run, epoch, act)
         except Exception:
             log.exception("Looking at run %s failed.", run.pk)
         finally:

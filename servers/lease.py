@@ -27,7 +27,7 @@ def hold(holder: str, epoch: int | None) -> int | None:
     ):
         return epoch
     Lease.objects.get_or_create(name="controller")
-    if not Lease.objects.filter(Q(until=None) | Q(until__lt=Now()), name="controller").update(
+    if not Lease.objects.filter(Q(until=None) | Q(until__lte=Now()), name="controller").update(
         epoch=F("epoch") + 1, holder=holder, until=lease, beat_at=Now()
     ):
         return None

@@ -16,7 +16,7 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import transaction
-from django.db.models import Exists, F
+from django.db.models import Exists, F, QuerySet
 from django.utils import timezone
 
 from migrationhub.lib.findings import Problem
@@ -44,7 +44,7 @@ TRANSITIONS: dict[str, frozenset[str]] = {
 WORKING = (State.RUNNING, State.SCHEDULED, State.CANCELLING)
 # A message that no worker has taken for so long is taken for lost and sent again, in seconds.
 REENQUEUE_AFTER = 15
-# An act of a worker on another machine, whose process cannot be looked at: longer than django-q lets it live.
+# Longer than django-q lets an act live, in seconds: by then its worker is gone or at something else.
 ACT_LIMIT = 330
 # Memo key: when an act was found to have been cut off in the middle (epoch seconds).
 INTERRUPTED = "interrupted_at"
@@ -104,13 +104,18 @@ def cancel(run_id: int) -> bool:
     return bool(changed)
 
 
+def _holding(epoch: int) -> Exists:
+    """A condition: the controller of this epoch still holds the lease, or nobody took it since."""
+    return Exists(Lease.objects.filter(epoch=epoch))
+
+
 def promote(epoch: int) -> list[int]:
     """Queued runs become running, oldest first, as far as the limit on concurrency allows."""
     free = settings.RUN_LIMIT - Run.objects.filter(state__in=WORKING).count()
     promoted = []
     for pk in Run.objects.filter(state=State.QUEUED).order_by("pk").values_list("pk", flat=True)[: max(free, 0)]:
         now = timezone.now()
-        if Run.objects.filter(pk=pk, state=State.QUEUED).update(
+        if Run.objects.filter(_holding(epoch), pk=pk, state=State.QUEUED).update(
             state=State.RUNNING, epoch=epoch, started_at=now, check_at=now, version=F("version") + 1
         ):
             promoted.append(pk)
@@ -122,12 +127,14 @@ def due(now: datetime) -> Iterable[Run]:
     return Run.objects.filter(state__in=WORKING, act_enqueued_at=None, check_at__lte=now).select_related("server")
 
 
-def begin_act(run_id: int, epoch: int, act: str) -> bool:
-    """Put an act into a worker's hand. True if it was put; the caller enqueues after commit."""
+def begin_act(run: Run, epoch: int, act: str) -> bool:
+    """Put an act into a worker's hand, as due by a look at exactly this version of the run.
+
+    True if it was put; the caller enqueues after commit.
+    """
+    mine = _as_looked_at(run).filter(_holding(epoch), state__in=WORKING)
     return bool(
-        Run.objects.filter(pk=run_id, state__in=WORKING, act_enqueued_at=None).update(
-            epoch=epoch, act=act[:60], act_enqueued_at=timezone.now(), act_started_at=None, act_worker=""
-        )
+        mine.update(epoch=epoch, act=act[:60], act_enqueued_at=timezone.now(), act_started_at=None, act_worker="")
     )
 
 
@@ -137,49 +144,84 @@ def claim_act(run_id: int, epoch: int) -> Run | None:
     None: somebody has it already, it is over, or another controller has taken over since.
     """
     claimed = (
-        Run.objects.filter(pk=run_id, epoch=epoch, state__in=WORKING, act_started_at=None)
+        Run.objects.filter(_holding(epoch), pk=run_id, epoch=epoch, state__in=WORKING, act_started_at=None)
         .exclude(act="")
-        .filter(Exists(Lease.objects.filter(epoch=epoch)))
         .update(act_started_at=timezone.now(), act_worker=worker_name(), acts=F("acts") + 1)
     )
     return Run.objects.select_related("server").get(pk=run_id) if claimed else None
 
 
-def after_act(run: Run, memo: Memo, progress: Progress) -> bool:
-    """Store what an act did. False: the run was taken out of this worker's hand meanwhile; nothing is stored."""
-    return _store(run, progress, memo=memo, held=True)
+def after_act(run: Run, memo: Memo, progress: Progress, *, finish: bool = True) -> bool:
+    """Store what an act did. False: the run was taken out of this worker's hand meanwhile; nothing is stored.
+
+    `finish` False: the operation's own rows are left alone, because writing them is what failed.
+    """
+    return _store(run, progress, memo=memo, held=True, finish=finish)
 
 
-def after_look(run: Run, progress: Progress) -> bool:
-    """Store what the controller saw. It never touches a run that is in a worker's hand."""
-    return _store(run, progress, memo=None, held=False)
+def after_look(run: Run, progress: Progress, *, finish: bool = True) -> bool:
+    """Store what the controller saw; nothing is stored if the run was changed since it was read for the look.
+
+    So it never touches a run that is in a worker's hand, and a look that took long never covers a newer one.
+    """
+    return _store(run, progress, memo=None, held=False, finish=finish)
 
 
-def _store(run: Run, progress: Progress, *, memo: Memo | None, held: bool) -> bool:
+def let_go(run: Run) -> bool:
+    """A worker's act ended without a word in the row: the next one asks the outside what it did."""
+    now = timezone.now()
+    return bool(
+        _in_hand(run)
+        .filter(state__in=WORKING)
+        .update(
+            **NO_ACT,
+            memo={**run.memo, INTERRUPTED: now.timestamp()},
+            check_at=now + timedelta(seconds=5),
+            version=F("version") + 1,
+        )
+    )
+
+
+NO_ACT: dict[str, Any] = {"act": "", "act_enqueued_at": None, "act_started_at": None, "act_worker": ""}
+
+
+def _in_hand(run: Run) -> QuerySet[Run]:
+    """The run, if it is still in the hand of the worker that claimed it as `run`."""
+    return Run.objects.filter(
+        pk=run.pk, epoch=run.epoch, act_started_at=run.act_started_at, act_worker=run.act_worker
+    ).exclude(act_started_at=None)
+
+
+def _as_looked_at(run: Run) -> QuerySet[Run]:
+    """The run, if nothing happened to it since it was read."""
+    return Run.objects.filter(pk=run.pk, version=run.version, act_enqueued_at=None)
+
+
+def _store(run: Run, progress: Progress, *, memo: Memo | None, held: bool, finish: bool) -> bool:
     from servers.operations import operation  # operations use the ledger's models: import when needed
 
     now = timezone.now()
     changes = _changes(run, progress, now)
     if memo is not None:
         changes["memo"] = memo
-    mine = Run.objects.filter(pk=run.pk, state__in=may_come_from(progress.state.value) if progress.ended else WORKING)
+    mine = _in_hand(run) if held else _as_looked_at(run)
     if held:
-        mine = mine.filter(epoch=run.epoch, act_started_at=run.act_started_at, act_worker=run.act_worker)
-        changes |= {"act": "", "act_enqueued_at": None, "act_started_at": None, "act_worker": ""}
-    else:
-        mine = mine.filter(act_enqueued_at=None)
+        changes |= NO_ACT
+    mine = mine.filter(state__in=may_come_from(progress.state.value) if progress.ended else WORKING)
     with transaction.atomic():
         if not mine.update(**changes):
             return False
         for line in progress.log:
             note(run.pk, line)
         if progress.ended:
-            run.refresh_from_db()
             if progress.reason:
                 note(run.pk, progress.reason, Level.INFO if progress.state == "succeeded" else Level.ERROR)
-            operation(run.operation).finish(run, progress)
+            if finish:
+                # A row of its own: if this fails, `run` still tells in whose hand it is.
+                operation(run.operation).finish(Run.objects.get(pk=run.pk), progress)
         if progress.ended or held:
             Change.bump()
+    run.version += 1
     return True
 
 
@@ -211,7 +253,6 @@ def _changes(run: Run, progress: Progress, now: datetime) -> dict[str, Any]:
 def contact_lost(run: Run, problem: Problem, *, held: bool) -> None:
     """No answer. The run stays open: only the far side can say that work is lost."""
     now = timezone.now()
-    mine = Run.objects.filter(pk=run.pk, state__in=WORKING)
     changes: dict[str, Any] = {
         "contact_lost_since": run.contact_lost_since or now,
         "reason": f"{problem.text} {problem.act}".strip(),
@@ -220,13 +261,11 @@ def contact_lost(run: Run, problem: Problem, *, held: bool) -> None:
         "check_at": now + timedelta(seconds=5),
         "version": F("version") + 1,
     }
+    mine = _in_hand(run) if held else _as_looked_at(run)
     if held:
-        mine = mine.filter(epoch=run.epoch, act_started_at=run.act_started_at, act_worker=run.act_worker)
-        changes |= {"act": "", "act_enqueued_at": None, "act_started_at": None, "act_worker": ""}
-    else:
-        mine = mine.filter(act_enqueued_at=None)
+        changes |= NO_ACT
     with transaction.atomic():
-        if mine.update(**changes):
+        if mine.filter(state__in=WORKING).update(**changes):
             if run.contact_lost_since is None:
                 note(run.pk, f"No contact: {problem.text}", Level.WARNING)
             Change.bump()
@@ -253,7 +292,7 @@ def recover(epoch: int) -> list[int]:
         with transaction.atomic():
             if Run.objects.filter(
                 pk=run.pk, act_enqueued_at=run.act_enqueued_at, act_started_at=run.act_started_at
-            ).update(act="", act_enqueued_at=None, act_started_at=None, act_worker="", check_at=now, memo=memo):
+            ).update(**NO_ACT, check_at=now, memo=memo, version=F("version") + 1):
                 back.append(run.pk)
                 if text:
                     note(run.pk, text, Level.WARNING)
@@ -274,8 +313,11 @@ def _started(pid: int) -> str:
 
 
 def _worker_gone(name: str, seconds: float) -> bool:
+    """Whether the act has no worker any more. One that lives is at something else once the act's time is over."""
+    if seconds > ACT_LIMIT:
+        return True
     host, _, rest = name.partition(":")
     pid, _, started = rest.partition(":")
     if host == socket.gethostname() and pid.isdigit() and started:
         return _started(int(pid)) != started
-    return seconds > ACT_LIMIT
+    return False

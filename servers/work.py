@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import sys
 
+from django.db import DatabaseError
 from django.utils import timezone
 
 from migrationhub.lib.findings import Problem
@@ -11,7 +13,7 @@ from servers import runs
 from servers.models import Run
 from servers.operations import operation
 from servers.operations.base import Job, failed
-from servers.progress import Memo, Progress
+from servers.progress import Progress
 from servers.remote.ssh import Pool
 
 log = logging.getLogger(__name__)
@@ -26,10 +28,16 @@ def look(run: Run, pool: Pool) -> str:
     except Exception as error:  # noqa: BLE001 - whatever happens ends in the run's row
         settle(run, job, error, held=False)
         return ""
-    if not progress.next_act:
+    if progress.next_act:
+        return progress.next_act
+    try:
         runs.after_look(run, progress)
-        return "stop" if job.cancel and not progress.ended else ""
-    return progress.next_act
+    except DatabaseError:
+        raise
+    except Exception as error:  # noqa: BLE001
+        settle(run, job, error, held=False, finish=False)
+        return ""
+    return "stop" if job.cancel and not progress.ended else ""
 
 
 def act(run: Run, pool: Pool) -> None:
@@ -41,28 +49,41 @@ def act(run: Run, pool: Pool) -> None:
     except Exception as error:  # noqa: BLE001
         settle(run, job, error, held=True)
         return
-    runs.after_act(run, memo, progress)
+    try:
+        runs.after_act(run, memo, progress)
+    except DatabaseError:
+        raise  # nothing can be written now
+    except Exception as error:  # noqa: BLE001
+        job.memo = memo
+        settle(run, job, error, held=True, finish=False)
 
 
-def settle(run: Run, job: Job, error: Exception, *, held: bool) -> None:
-    """A fault: passing ones are tried again for the operation's patience, others end the run with their sentence."""
+def settle(run: Run, job: Job, error: Exception, *, held: bool, finish: bool = True) -> None:
+    """A fault: passing ones are tried again for the operation's patience, others end the run with their sentence.
+
+    A run whose work may go on without us on the machines is not ended by any fault of ours: a retry would start a
+    second one beside it.
+    """
     work = operation(run.operation)
-    if isinstance(error, Problem):
-        problem = error
-    else:
-        log.exception("run %s: %s failed", run.pk, run.operation)
-        problem = Problem(
-            f"The hub itself failed in “{run.title}”: {type(error).__name__}.",
-            "The log of the hub has the details; retry the step, and report it if it happens again.",
-            code="hub.error",
-        )
+    problem = error if isinstance(error, Problem) else _own_fault(run)
     lost_for = (timezone.now() - run.contact_lost_since).total_seconds() if run.contact_lost_since else 0.0
-    if not problem.lasting and not work.gives_up(job, lost_for):
+    goes_on = work.goes_on(job) and (job.cancel or not held)
+    if finish and (goes_on or not (problem.lasting or work.gives_up(job, lost_for))):
         runs.contact_lost(run, problem, held=held)
         return
     progress: Progress = failed(f"{problem.text} {problem.act}".strip(), problem.code)
-    memo: Memo = job.memo
     if held:
-        runs.after_act(run, memo, progress)
+        runs.after_act(run, job.memo, progress, finish=finish)
     else:
-        runs.after_look(run, progress)
+        runs.after_look(run, progress, finish=finish)
+
+
+def _own_fault(run: Run) -> Problem:
+    """Told without details, which may hold anything; the log has them."""
+    error = sys.exception()
+    log.error("run %s: %s failed", run.pk, run.operation, exc_info=error)
+    return Problem(
+        f"The hub itself failed in “{run.title}”: {type(error).__name__}.",
+        "The log of the hub has the details; retry the step, and report it if it happens again.",
+        code="hub.error",
+    )

@@ -60,7 +60,7 @@ class Engine:
         runs.promote(self.epoch)
         for run in list(runs.due(timezone.now())):
             act = work.look(run, self.pool)
-            if act and runs.begin_act(run.pk, self.epoch, act):
+            if act and runs.begin_act(run, self.epoch, act):
                 claimed = runs.claim_act(run.pk, self.epoch)
                 assert claimed is not None
                 work.act(claimed, self.pool)

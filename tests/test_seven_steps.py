@@ -2,60 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from django.utils import timezone
 
-from migrationhub.lab.verify import compare_orders
 from migrationhub.lab.vme.store import effective, repeated_keys
 from projects import decisions, workflow
 from projects.models import Approval, ChecklistItem, Migration, Step
-from servers import checks, lease, runs, work
-from servers.models import Change, Credential, HostKey, NameServer, Platform, Probe, Run, Server, SyncPoint
-from servers.remote.ssh import Pool
-from tests import factories
+from servers import checks
+from servers.models import HostKey, Probe, Run, SyncPoint
 from tests.fixtures_lab import ProcessHost, ProcessLab
-from tests.lab.vme.test_real_hosts import Served, choose
+from tests.lab.vme.test_real_hosts import Served
+from tests.world import Hub, plan_migration, served, start
 
+__all__ = ["served"]
 K, S = Step.Kind, Step.State
 pytestmark = [pytest.mark.lab, pytest.mark.django_db(transaction=True)]
-
-
-class Hub:
-    """Controller and worker in one, pass by pass."""
-
-    def __init__(self) -> None:
-        self.pool = Pool()
-        self.epoch = lease.hold("test", None) or 0
-
-    def step(self) -> None:
-        runs.recover(self.epoch)
-        workflow.advance(timezone.now())
-        runs.promote(self.epoch)
-        for run in list(runs.due(timezone.now())):
-            act = work.look(run, self.pool)
-            if act and runs.begin_act(run.pk, self.epoch, act):
-                claimed = runs.claim_act(run.pk, self.epoch)
-                if claimed is not None:
-                    work.act(claimed, self.pool)
-
-    def until(self, ready: Any, seconds: float = 120) -> None:
-        import time
-
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            self.step()
-            if ready():
-                return
-            failed = Step.objects.filter(state=S.ATTENTION).first()
-            if failed is not None:
-                pytest.fail(f"{failed}: {failed.reason} {list(Run.objects.values_list('operation', 'state'))}")
-            time.sleep(0.05)
-        open_runs = [(run.title, run.state, run.phase, run.reason) for run in Run.objects.filter(finished_at=None)]
-        pytest.fail(f"not within {seconds} s; open: {open_runs}; {list(Step.objects.values_list('kind', 'state'))}")
 
 
 @dataclass
@@ -78,69 +41,34 @@ class World:
         return self.migration.steps.get(kind=kind).state
 
     def start(self, kind: str) -> None:
-        step = self.migration.steps.get(kind=kind)
-        last = step.attempts.order_by("-number").first()
-        workflow.start_step(step.pk, user=self.lead, seen_state=step.state, seen_attempt=last.number if last else 0)
+        start(self.migration, kind)
 
     def await_state(self, kind: str, state: str, seconds: float = 120) -> None:
         self.hub.until(lambda: self.state(kind) == state, seconds)
 
 
 @pytest.fixture
-def served(process_lab: ProcessLab) -> Any:
-    served = Served(process_lab)
-    served.start()
-    yield served
-    if served.process and served.process.poll() is None:
-        served.end()
-
-
-@pytest.fixture
 def world(process_lab: ProcessLab, process_host: Any, served: Served, settings: Any) -> Any:
     source = process_host("shop-db", "shop-db", interval="0.1")
-    account = json.loads((served.directory / "account.json").read_text())
-    project = factories.make_project()
-    platform = Platform.objects.create(
-        name="VME",
-        url=f"https://127.0.0.1:{process_lab.lab.vme_port}",
-        credential=factories.make_credential(
-            kind=Credential.Kind.API, username=account["username"], secret=account["password"]
-        ),
-        ca_bundle=(served.directory / "ca.pem").read_text(),
-    )
-    spec, production = choose(served.platform(), "shop-db", "")
-    names = ("group_id", "zone_id", "pool_id", "instance_type", "layout_id", "plan_id", "image_id", "datastore_id")
-    profile = factories.make_profile(
-        project,
-        platform=platform,
-        scope="paths",
-        paths=["srv", "opt", "etc/supervisor.d"],
-        consistency="postgresql",
-        consistency_options={"data": "srv/postgresql", "user": "postgres", "port": 5432, "service": "postgresql"},
-        migration_network_id=spec.network_id,
-        production_network_id=production,
-        **{name: getattr(spec, name) for name in names},
-    )
-    server = Server.objects.create(
-        name="shop-db",
-        address=source.endpoint.address,
-        port=2222,
-        manager="supervisord",
-        directory=source.endpoint.directory,
-        credential=factories.make_credential(
-            kind=Credential.Kind.KEY, username=source.endpoint.username, secret=process_lab.private_key
-        ),
-    )
     new = process_lab.lab.address("production", 200, "process")
-    migration = factories.make_migration(
-        project=project,
-        profile=profile,
-        source=server,
-        steps=False,
+    migration = plan_migration(
+        process_lab,
+        source,
+        served,
+        profile={
+            "paths": ["srv", "opt", "etc/supervisor.d"],
+            "consistency": "postgresql",
+            "consistency_options": {
+                "data": "srv/postgresql",
+                "user": "postgres",
+                "port": 5432,
+                "service": "postgresql",
+            },
+        },
         services=["orders", "postgresql"],
         new_address=f"{new}/24",
     )
-    workflow.plan_steps(migration)
+    server = migration.source
     places = ["source", "clone", "target"]
     Probe.objects.create(server=server, name="port", kind="tcp", parameters={"port": 5432}, places=places)
     Probe.objects.create(server=server, name="orders", kind="unit", parameters={"unit": "orders"}, places=places)

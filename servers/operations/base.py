@@ -69,6 +69,10 @@ class Operation:
         """Whether to fail after `seconds` without contact. Work that goes on without us is never given up."""
         return seconds > self.patience
 
+    def goes_on(self, job: Job) -> bool:
+        """Whether something that was begun on the machines may be at work there now, whatever happens to us."""
+        return False
+
     def finish(self, run: Run, progress: Progress) -> None:
         """Write what the run found, in the transaction that ends it."""
 

@@ -46,6 +46,10 @@ class Sync(Operation):
         """Once something was begun on the machines, only they can say what became of it."""
         return not job.memo and seconds > self.patience
 
+    def goes_on(self, job: Job) -> bool:
+        """The copy is a detached job on the source; until its end was read it may be at work."""
+        return "start" in job.memo.get("done", []) and "outcome" not in job.memo
+
     def finish(self, run: Run, progress: Progress) -> None:
         if progress.state != State.SUCCEEDED or progress.sync is None:
             return

@@ -6,13 +6,13 @@ import itertools
 from datetime import timedelta
 
 import pytest
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, OperationalError, transaction
 from django.utils import timezone
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from migrationhub.lib.findings import Problem
-from servers import lease, runs, work
+from servers import lease, runs, tasks, work
 from servers.models import Change, Lease, Run
 from servers.models.run import ENDED, OPEN
 from servers.operations.base import done, failed
@@ -56,17 +56,17 @@ def test_a_retry_is_a_new_row(engine: Engine) -> None:
     assert (second.number, second.key, first.key) == (2, "m1.1.2", "m1.1.1")
 
 
-def test_the_limit_keeps_the_rest_queued(settings) -> None:
+def test_the_limit_keeps_the_rest_queued(engine: Engine, settings) -> None:
     settings.RUN_LIMIT = 2
     for number in range(3):
         runs.request(f"m{number}", "scripted", title="Copy", parameters={})
-    runs.promote(1)
+    runs.promote(engine.epoch)
     assert list(Run.objects.order_by("pk").values_list("state", flat=True)) == ["running", "running", "queued"]
 
 
 def claimable(engine: Engine) -> Run:
     run = make()
-    assert runs.begin_act(run.pk, engine.epoch, "copy")
+    assert runs.begin_act(run, engine.epoch, "copy")
     return run
 
 
@@ -179,7 +179,7 @@ def test_cancelling_a_running_run_is_confirmed_by_its_operation(engine: Engine) 
 def test_what_has_ended_is_not_looked_at(engine: Engine) -> None:
     run = make("failed")
     assert not list(runs.due(timezone.now()))
-    assert not runs.begin_act(run.pk, engine.epoch, "copy")
+    assert not runs.begin_act(run, engine.epoch, "copy")
 
 
 def test_every_end_wakes_the_controller(engine: Engine) -> None:
@@ -200,3 +200,72 @@ def test_the_epoch_grows_only_at_a_takeover(db) -> None:
 def test_look_and_act_share_one_path(engine: Engine) -> None:
     run = make()
     assert work.look(run, engine.pool) == "scripted"
+
+
+def test_a_look_that_took_long_does_not_cover_a_newer_one(engine: Engine) -> None:
+    run = make()
+    slow = Run.objects.get(pk=run.pk)
+    assert runs.after_look(run, Progress(phase="copying", bytes_done=10))
+    assert not runs.after_look(slow, Progress(phase="preparing", bytes_done=5))
+    assert not runs.begin_act(slow, engine.epoch, "prepare"), "the act that was due then is not due now"
+    runs.contact_lost(slow, Problem("No answer.", lasting=False), held=False)
+    run.refresh_from_db()
+    assert (run.phase, run.bytes_done, run.contact_lost_since) == ("copying", 10, None)
+
+
+def test_a_controller_without_the_lease_neither_promotes_nor_begins(engine: Engine) -> None:
+    queued = runs.request("m1", "scripted", title="Copy", parameters={})
+    run = make()
+    Lease.objects.update(epoch=engine.epoch + 1)
+    assert runs.promote(engine.epoch) == [] and not runs.begin_act(run, engine.epoch, "copy")
+    queued.refresh_from_db()
+    assert queued.state == "queued"
+
+
+def test_an_outcome_that_cannot_be_stored_does_not_stay_in_the_workers_hand(engine: Engine, monkeypatch) -> None:
+    """The worker's process lives on: nobody else could tell that it is at something else."""
+    run = claimable(engine)
+
+    def broken(run: Run, memo: dict, progress: Progress, **_) -> bool:
+        raise OperationalError("database is locked")
+
+    monkeypatch.setattr(runs, "after_act", broken)
+    tasks.carry_out(run.pk, engine.epoch)
+    run.refresh_from_db()
+    assert run.act_enqueued_at is None and runs.INTERRUPTED in run.memo and run.check_at > timezone.now()
+
+
+def test_rows_that_an_operation_cannot_write_fail_its_run(engine: Engine, monkeypatch) -> None:
+    run = claimable(engine)
+
+    class Broken(type(engine.operation("scripted"))):  # type: ignore[misc]
+        def finish(self, run: Run, progress: Progress) -> None:
+            raise KeyError("secret")
+
+    made = Broken("scripted", engine.script, engine.done_work)
+    for module in ("servers.work", "servers.operations"):
+        monkeypatch.setattr(f"{module}.operation", lambda name: made)
+    tasks.carry_out(run.pk, engine.epoch)
+    run.refresh_from_db()
+    assert run.state == "failed" and "KeyError" in run.reason and "secret" not in run.reason
+
+
+def test_an_act_is_over_after_its_time_even_if_its_worker_lives(engine: Engine) -> None:
+    run = claimable(engine)
+    runs.claim_act(run.pk, engine.epoch)
+    Run.objects.filter(pk=run.pk).update(act_started_at=timezone.now() - timedelta(seconds=runs.ACT_LIMIT + 1))
+    assert runs.recover(engine.epoch) == [run.pk]
+
+
+def test_a_fault_of_ours_does_not_end_work_that_goes_on(engine: Engine, monkeypatch) -> None:
+    """A retry would start a second copy beside the one that still runs."""
+    run = make()
+    monkeypatch.setattr(type(engine.operation("scripted")), "goes_on", lambda self, job: True)
+    monkeypatch.setattr(
+        type(engine.operation("scripted")),
+        "observe",
+        lambda self, job: (_ for _ in ()).throw(Problem("The source shows another host key.", "Look.", code="key")),
+    )
+    assert work.look(run, engine.pool) == ""
+    run.refresh_from_db()
+    assert run.state == "running" and run.contact_lost_since and "another host key" in run.reason
