@@ -102,6 +102,7 @@ def _flush(walk: Walk, here: Layout) -> str:
     starts = " ".join(shlex.quote(start) for start, _ in walk.starts)
     return (
         f"flush() {{\n  (cd {shlex.quote(here.root)} && sync -f {starts}) 2>/dev/null || sync\n}}\n"
+        f"starts() {{\n  printf '%s\\n' {starts}\n}}\n"
         f'missing() {{\n  for start in {starts}; do [ -e "$start" ] || echo "${{start#.}}"; done\n}}\n'
     )
 

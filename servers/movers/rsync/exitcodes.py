@@ -58,7 +58,7 @@ _ROWS = (
     ExitCode(25, "rsync.max-delete", "rsync reached its limit of deletions.", "See the log."),
     ExitCode(30, "rsync.timeout", "The target stopped answering.", "Check the target and the network, then try again."),
     ExitCode(35, "rsync.daemon-timeout", "The target did not answer.", "Check the target, then try again."),
-    ExitCode(127, "rsync.missing", "rsync is not installed on the target.", "Install rsync on the target."),
+    ExitCode(127, "rsync.missing", "rsync is not installed on the source or the target.", "Install rsync there."),
     ExitCode(
         255,
         "ssh.failed",

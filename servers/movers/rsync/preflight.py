@@ -16,7 +16,7 @@ from servers.movers.rsync.state import parse_lines
 from servers.remote.base import Connection, Endpoint, RemoteProblem
 
 Fields = dict[str, bytes]
-_TIMEOUT = 240.0  # seconds: the slow parts of the script have limits of their own
+_TIMEOUT = 100.0  # seconds: the slow parts of the script have limits of their own
 
 
 def preflight(job: MoveJob) -> list[Finding]:

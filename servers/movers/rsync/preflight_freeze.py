@@ -20,7 +20,8 @@ as_owner() {
 }
 [ -x "$PG_BIN/psql" ] && psql=$PG_BIN/psql || psql=psql
 cd /
-as_owner timeout 20 "$psql" -X -q -A -t -F ' ' -U "$PG_ROLE" -p "$PG_PORT" ${PG_HOST:+-h "$PG_HOST"} -d "$PG_DATABASE" -c "
+set -- -U "$PG_ROLE" -p "$PG_PORT" ${PG_HOST:+-h "$PG_HOST"} -d "$PG_DATABASE"
+as_owner timeout 20 "$psql" -X -q -A -t -F ' ' "$@" -c "
   SELECT current_setting('server_version_num'), current_setting('wal_level'),
          current_setting('max_replication_slots')::int - (SELECT count(*) FROM pg_replication_slots),
          (SELECT rolsuper FROM pg_roles WHERE rolname = current_user),

@@ -50,6 +50,12 @@ unusable() { # last manifest
   fi
 }
 
+drop_other_generations() {
+  for other in "${STATE%/*}"/*/; do
+    [ "${other%/}" = "$STATE" ] || rm -rf "$other"
+  done
+}
+
 paths() { # manifest
   sed -z 's#//.*##' "$1"
 }

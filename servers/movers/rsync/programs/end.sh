@@ -1,10 +1,7 @@
-# End a sync on this machine: all of its processes and nobody else's. Usage: sh -s JOB SECONDS STOP <end.sh
-# STOP: a command that ends the unit which carries it, "" where there is none.
-JOB=$1
-[ -z "$3" ] || $3 2>/dev/null
-left=$(($2 * 5))
-read -r pid start boot 2>/dev/null <"$JOB/pid" || exit 0
-[ "$boot" = "$(cat /proc/sys/kernel/random/boot_id)" ] || exit 0
+# End a sync on this machine: all of its processes and nobody else's, and what it held. Usage:
+# sh -s JOB SECONDS STOP <end.sh   (STOP: a command that ends the unit which carries it, "" where there is none)
+JOB=$1 SECONDS_LEFT=$2 STOP=$3
+
 ours() { # is anything of this sync left? The number alone may be another program's by now.
   stat=$(cat "/proc/$pid/stat" 2>/dev/null)
   set -- ${stat##*) }
@@ -16,12 +13,25 @@ ours() { # is anything of this sync left? The number alone may be another progra
   done
   return 1
 }
-ours || exit 0
-kill -s TERM -- "-$pid" 2>/dev/null
-while ours && [ $left -gt 0 ]; do
-  left=$((left - 1))
-  sleep 0.2
-done
-ours && kill -s KILL -- "-$pid" 2>/dev/null
+
+end() {
+  read -r pid start boot 2>/dev/null <"$JOB/pid" || return
+  [ "$boot" = "$(cat /proc/sys/kernel/random/boot_id)" ] || return
+  ours || return
+  kill -s TERM -- "-$pid" 2>/dev/null
+  rounds=$((SECONDS_LEFT * 5))
+  while ours && [ $rounds -gt 0 ]; do
+    rounds=$((rounds - 1))
+    sleep 0.2
+  done
+  ours && kill -s KILL -- "-$pid" 2>/dev/null
+}
+
+[ -z "$STOP" ] || $STOP 2>/dev/null
+end
 rm -f "$JOB/key"
+# Left by a program that was killed.
+if [ -s "$JOB/snapshot" ] && [ -e "$(cat "$JOB/snapshot")" ]; then
+  btrfs subvolume delete "$(cat "$JOB/snapshot")" >/dev/null && rm -f "$JOB/snapshot"
+fi
 exit 0

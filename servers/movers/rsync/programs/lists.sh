@@ -37,6 +37,9 @@ compare_with_last() {
     touch "$STATE/changed-on-target"
     sort -zmu discarded "$STATE/changed-on-target" >changed-on-target
     mv -f changed-on-target "$STATE/changed-on-target" || fail 78 "$STATE cannot be written."
+    if [ -e "$STATE/unfinished" ]; then
+      comm -z -23 discarded "$STATE/unfinished" >others && mv -f others discarded
+    fi
   fi
   divide
 }

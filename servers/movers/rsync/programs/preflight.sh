@@ -30,17 +30,17 @@ for path; do
 done | show paths
 # For each named directory: its size in KiB, then free KiB and mount point of the file system that holds it.
 [ "$1" = . ] || for path; do
-  size=$(timeout 40 du -sk -- "$path" 2>/dev/null | cut -f 1)
+  size=$(timeout 20 du -sk -- "$path" 2>/dev/null | cut -f 1)
   there=$path
   while [ ! -e "$there" ]; do there=${there%/*}; done
   df -kP "$there" | sed -n "2s/^[^ ]*  *[0-9]*  *[0-9]*  *\([0-9]*\)  *[^ ]*  */${size:--} \1 /p"
 done | show places
 if [ "$SIDE" = source ]; then
   ssh-keyscan -T 5 -p "$PORT" "$ADDRESS" 2>&1 | show path
-  [ "$(id -u)" = 0 ] || timeout 30 find "$@" ! -type l ! -readable -print0 2>/dev/null | head -zn 20 | show unreadable
-  timeout 30 find "$@" -xdev -maxdepth 8 \( -path ./proc -o -path ./sys -o -path ./dev -o -path ./run \) -prune -o \
+  [ "$(id -u)" = 0 ] || timeout 12 find "$@" ! -type l ! -readable -print0 2>/dev/null | head -zn 20 | show unreadable
+  timeout 12 find "$@" -xdev -maxdepth 8 \( -path ./proc -o -path ./sys -o -path ./dev -o -path ./run \) -prune -o \
     \( -name pg_control -o -name ibdata1 -o -name WiredTiger -o -name '*.fdb' -o -name 'dump.rdb' \) -print0 2>/dev/null |
     head -zn 20 | show databases
-  timeout 30 find "$@" -xdev -maxdepth 8 -name postmaster.pid -print0 2>/dev/null | head -zn 20 | show postmasters
+  timeout 12 find "$@" -xdev -maxdepth 8 -name postmaster.pid -print0 2>/dev/null | head -zn 20 | show postmasters
 fi
 date +%s%N | show clock

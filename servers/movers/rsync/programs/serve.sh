@@ -65,6 +65,7 @@ after() {
     list walk_after "$STATE/$ID.target"
   fi
   rm -f "$STATE/now" "$STATE/now.meta"
+  drop_other_generations
   for old in "$STATE"/*.target; do
     case ${old##*/} in "$ID.target" | "$LAST.target") ;; *) rm -f "$old" "$old.meta" ;; esac
   done
@@ -80,6 +81,15 @@ remove() {
   comm -z -23 "$WORK/removed" "$WORK/directories" | xargs -0 -r rm -f -- || exit 76
   comm -z -12 "$WORK/removed" "$WORK/directories" | sort -zr |
     xargs -0 -r rmdir --ignore-fail-on-non-empty -- || exit 76
+}
+
+full() { # mount points without room for anything: rsync's own word for it may be lost with its connection
+  cd "$ROOT" || exit 70
+  starts | while read -r start; do
+    [ ! -e "$start" ] || df -kP "$start" | sed -n '2s/^[^ ]*  *[0-9]*  *[0-9]*  *\([0-9]*\)  *[^ ]*  */\1 /p'
+  done | sort -u | while read -r free point; do
+    [ "$free" -ge 1024 ] || echo "No space left on device: $point"
+  done
 }
 
 receive() { # words of rsync's own command line
@@ -98,7 +108,7 @@ receive() { # words of rsync's own command line
 
 mkdir -p "$WORK" && cd "$WORK" || fail 78 "The directory $WORK could not be made."
 case ${SSH_ORIGINAL_COMMAND-} in
-  before | again | after | remove) "$SSH_ORIGINAL_COMMAND" ;;
+  before | again | after | remove | full) "$SSH_ORIGINAL_COMMAND" ;;
   *[!A-Za-z0-9\ ._/=,:@%+-]*) fail 70 "refused: a character that has a meaning for the shell." ;;
   "rsync --server "*)
     set -f

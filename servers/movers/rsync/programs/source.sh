@@ -60,6 +60,11 @@ ask_target() { # verb, file for its answer
   fi
 }
 
+await_target() {
+  wait "$lister" || fail 73 "The target could not be listed."
+  lister=
+}
+
 # Send what a list of names (NUL, from the root) names. Each pass has its own progress and errors.
 send() { # list, then options of rsync
   list=$1
@@ -81,7 +86,10 @@ judge() { # status of rsync, file with its errors
   cat "$2" >&2
   case " 0 $TOLERATED " in
     *" $1 "*) [ "$1" = 0 ] || note "Some files vanished while they were copied; the next delta finds them gone." ;;
-    *) fail "$1" "$(tail -n 8 "$2" | head -c 1200)" ;;
+    *)
+      case $1 in 11 | 12 | 23) target full >>"$2" 2>/dev/null ;; esac
+      fail "$1" "$(tail -n 8 "$2" | head -c 1200)"
+      ;;
   esac
 }
 
@@ -100,7 +108,10 @@ copy() { # options for the first pass
   phase copying
   remove remove.early
   cat send >>sent.all
-  cat remove >>removed.all
+  # Should this sync not come to its end, the next one must not take what it did for somebody else's changes.
+  touch "$STATE/unfinished"
+  sort -zmu send.all remove "$STATE/unfinished" >unfinished && mv -f unfinished "$STATE/unfinished" ||
+    fail 78 "$STATE cannot be written."
   send send "$@"
   remove remove.late
 }
@@ -124,7 +135,7 @@ first_round() {
   flush
   take_snapshot
   list_source "$STATE/$ID.source"
-  wait "$lister" || fail 73 "The target could not be listed."
+  await_target
   read_target target.before
   compare_with_last
 }
@@ -143,7 +154,7 @@ until_equal() {
     moment
     flush
     list_source "$STATE/round-$round.source"
-    wait "$lister" || fail 73 "The target could not be listed."
+    await_target
     read_target target.again
     links "$STATE/round-$round.source" >source.links
     compare_round "$seen" "$STATE/round-$round.source"
@@ -187,7 +198,9 @@ prove() {
   fi
 }
 
-keep_two() { # the manifests of this sync and of the last one
+keep_two() { # the manifests of this sync and of the last one, and no other generation
+  rm -f "$STATE/unfinished"
+  drop_other_generations
   for old in "$STATE"/*.source; do
     case ${old##*/} in "$ID.source" | "$LAST.source") ;; *) rm -f "$old" "$old.meta" ;; esac
   done
