@@ -166,7 +166,7 @@ def test_a_port_that_another_process_holds_is_told(
     assert manager.stop(record, ["web"], timeout=10) == []
     pid = int(host.execute("/usr/bin/python3 opt/listen.py >/dev/null 2>&1 & echo $!").out)
     try:
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 30  # a busy machine
         while not (findings := manager.prove(record, ["web"])):
             assert time.monotonic() < deadline
             time.sleep(0.1)
