@@ -74,10 +74,11 @@ class Board:
     seen: dict[tuple[str, str], Cell] = field(default_factory=dict)
     said: dict[str, str] = field(default_factory=dict)
     unknown_since: dict[str, float] = field(default_factory=dict)
+    page: Page = field(init=False)
 
     def look(self) -> dict[str, Lane]:
-        page = self.person.get(self.address)
-        lanes = lanes_of(page)
+        self.page = self.person.get(self.address)
+        lanes = lanes_of(self.page)
         for lane in lanes.values():
             self._tell(lane)
         return lanes

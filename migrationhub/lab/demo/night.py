@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -10,7 +11,7 @@ from migrationhub.lab.demo.board import STEPS, Board, Lane
 from migrationhub.lab.demo.driver import Page, Person
 from migrationhub.lab.demo.forms import Form, PageProblem
 from migrationhub.lab.demo.people import People
-from migrationhub.lab.demo.scenario import ApplicationPlan, Scenario, ServerPlan
+from migrationhub.lab.demo.scenario import DELTA_MINUTES, ApplicationPlan, Scenario, ServerPlan
 from migrationhub.lab.demo.tester import Tester
 from migrationhub.lib.findings import Problem
 
@@ -19,6 +20,7 @@ COPY_SECONDS = 1500  # for all first copies of the wave
 DELTA_SECONDS = 400
 CUTOVER_SECONDS = 1500
 OVER = ("done", "not_applicable", "skipped")
+OVERDUE = 5.0  # seconds, several looks of the controller
 DISCARDED = re.compile(r"discarded (\d+) changes? of the tester")
 
 
@@ -45,6 +47,8 @@ class Night:
         names = {server.application for server in self.servers}
         self.applications = [one for one in plan.applications if one.name in names]
         self.seen = Seen()
+        self.opened_at = 0.0  # by the monotonic clock, of the last test
+        self.before: dict[str, int] = {}  # deltas of each server before the tester wrote
 
     def drive(self) -> Seen:
         self.start()
@@ -84,6 +88,7 @@ class Night:
     def acceptance(self) -> None:
         for one in self.applications:
             self.open_test(one)
+        self.opened_at = time.monotonic()
         for one in self.applications:
             owner = self.people[one.owner]
             address = self.acceptance_address(owner, one)
@@ -91,6 +96,8 @@ class Night:
         self.say("the evidence is there; the owners are asked")
         for server in self.servers:
             self.due_delta_waits(server)
+        # No delta runs now: what is there was synced before the tester's changes.
+        self.before = {name: len(self.syncs(lane, "delta")) for name, lane in self.board.look().items()}
         for server in self.servers:
             written = self.tester.write(server.name)
             self.seen.writes[server.name] = written
@@ -121,17 +128,25 @@ class Night:
         self.say(f"{one.name}: the copy is a live one; the lead took that on and opened the test")
 
     def due_delta_waits(self, server: ServerPlan) -> None:
-        lanes = self.board.watch(
-            lambda found: found[server.name].state(DELTA) == "held",
-            f"the due delta of {server.name} to wait visibly",
-            seconds=150,
-        )
-        page = self.people.lead.get(lanes[server.name].link)
-        words = page.part("side").text
-        if "Acceptance test under way" not in words:
-            raise Problem(f"The page of {server.name} does not say why its delta waits: {words}", code="demo.hold")
-        self.seen.delta_waited[server.name] = "held: Acceptance test under way"
-        self.say(f"{server.name}: its delta waits, and the page says why: Acceptance test under way")
+        """More than the interval of the schedule is over since the test was opened: the delta is due, has not
+        started, and the page says why."""
+        lane = self.board.look()[server.name]
+        lead = self.people.lead
+        synced = self.syncs(lane, "delta")
+        time.sleep(max(0.0, self.opened_at + DELTA_MINUTES * 60 + OVERDUE - time.monotonic()))
+        page = lead.get(lane.link)
+        held, words = page.part("rail").all("li")[STEPS.index(DELTA)], page.part("side").text
+        if (
+            held.get("data-state") != "held"
+            or "Acceptance test under way" not in words
+            or self.syncs(lane, "delta") != synced
+        ):
+            raise Problem(
+                f"The page of {server.name} does not show that its delta is due and why it waits: {held.text}. {words}",
+                code="demo.hold",
+            )
+        self.seen.delta_waited[server.name] = f"{held.text}; Acceptance test under way"
+        self.say(f"{server.name}: its due delta waits, and the page says why: Acceptance test under way")
 
     def sign(self, one: ApplicationPlan) -> None:
         owner = self.people[one.owner]
@@ -149,14 +164,14 @@ class Night:
     def changes_taken_away(self) -> None:
         """The next delta discards what the tester did, and the page says how much that was."""
         wanted = {name for name, written in self.seen.writes.items() if written}
-        before = {name: len(self.syncs(lane, "delta")) for name, lane in self.board.look().items()}
 
         def told(lanes: dict[str, Lane]) -> bool:
             for name in wanted - self.seen.discarded.keys():
-                if found := [DISCARDED.search(text) for text in self.syncs(lanes[name], "delta")]:
-                    counts = [int(one[1]) for one in found if one]
-                    if counts:
-                        self.seen.discarded[name] = sum(counts)
+                synced = self.syncs(lanes[name], "delta")
+                after = synced[: len(synced) - self.before[name]]
+                counts = [int(found[1]) for text in after if (found := DISCARDED.search(text))]
+                if counts:
+                    self.seen.discarded[name] = sum(counts)
             return wanted <= self.seen.discarded.keys()
 
         self.board.watch(told, "the delta that takes the tester's changes away", seconds=DELTA_SECONDS)
@@ -165,8 +180,8 @@ class Night:
             self.seen.writes_left[name] = left
             if left:
                 raise Problem(
-                    f"{name}: the page says that {self.seen.discarded[name]} changes were discarded (before that "
-                    f"{before[name]} deltas), but still there: {', '.join(left)}",
+                    f"{name}: the page says that {self.seen.discarded[name]} changes were discarded, but still there "
+                    f"is: {', '.join(left)}",
                     code="demo.discard",
                 )
             self.say(f"{name}: a delta discarded {self.seen.discarded[name]} changes; nothing of the tester is left")
@@ -186,6 +201,12 @@ class Night:
         """The lanes run by themselves; a person only looks."""
 
         def done(lanes: dict[str, Lane]) -> bool:
+            if stale := self.board.page.part("gates").all(where=lambda node: node.get("data-state") == "relook"):
+                raise Problem(
+                    f"An answer is not valid any more ({stale[0].text}): {self.board.page.part('gates').text}",
+                    "Look at the acceptance page: it says what changed.",
+                    code="demo.relook",
+                )
             for lane in lanes.values():
                 if "Waits for" in lane.why and "is not proven yet" in lane.why and not self.seen.join_waited:
                     self.seen.join_waited = f"{lane.name}: {lane.why}"

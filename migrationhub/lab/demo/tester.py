@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from migrationhub.lab.hosts import HostBackend
 from migrationhub.lab.state import Lab
 from migrationhub.lab.vme.store import hosts_by_instance
@@ -11,6 +13,7 @@ from .scenario import POSTGRES_BIN
 from .verification import source_name
 
 ORDER_AMOUNT = "123456.78"  # an amount that the shop's own orders never have
+START_SECONDS = 60
 INSERT = (
     "INSERT INTO orders (number, written_by, amount) "
     f"SELECT coalesce(max(number), 0) + 1, '%s', {ORDER_AMOUNT} FROM orders"
@@ -55,7 +58,15 @@ class Tester:
     def _sql(self, statement: str) -> str:
         process = f'{POSTGRES_BIN}/psql -h "$HOST_ADDRESS"'
         login = process if self.backend.kind == "process" else "psql -h 127.0.0.1"
-        return self._run("shop-db", f'{login} -U shop -d shop -X -A -t -v ON_ERROR_STOP=1 -c "{statement}"')
+        script = f'{login} -U shop -d shop -X -A -t -v ON_ERROR_STOP=1 -c "{statement}"'
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                return self._run("shop-db", script)
+            except Problem:
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(1)  # after a sync the copy starts again
 
     def _run(self, server: str, script: str) -> str:
         begin = "" if self.backend.kind == "process" else "cd / && "

@@ -46,6 +46,8 @@ LEFT_OUT = {
     # Put on the source after the last copy, so that a source switched on by mistake starts no second writer.
     "the lasting block of the source's services": ("etc/systemd/system.control",),
 }
+# The lasting block of process hosts; everything else below PROCESS_PATHS is data.
+PROCESS_LEFT_OUT = ("etc/supervisor.d/zz-migrationhub-blocked.ini",)
 DATA = ("srv", "home", "opt", "root", "usr/local", "var/lib/postgresql", "var/www", "etc/postgresql", "etc/nginx")
 PROCESS_PATHS = ("srv", "opt", "etc/supervisor.d")
 CLUSTERS = {"nspawn": "var/lib/postgresql/15/main", "process": "srv/postgresql"}
@@ -80,7 +82,7 @@ def compare(lab: Lab, instance: str, host: str) -> Result:
     }
     roots = backend.root(source), backend.root(host)
     if backend.kind == "process":
-        checks["files_equal"] = _told(lambda: compare_trees(*roots, PROCESS_PATHS))
+        checks["files_equal"] = _told(lambda: compare_trees(*roots, PROCESS_PATHS, PROCESS_LEFT_OUT))
     else:
         everything = [path for paths in LEFT_OUT.values() for path in paths]
         checks["files_equal"] = _told(lambda: compare_trees(*roots, _there(roots[0], DATA)))
