@@ -40,7 +40,7 @@ def begin(
         Action(
             attempt=attempt,
             position=position,
-            depends_on=[position - 1] if position > 1 else [],
+            depends_on=_depends(plans, position),
             operation=plan.operation,
             title=plan.title,
             parameters={**plan.parameters, **({"waits_for": plan.waits_for} if plan.waits_for else {})},
@@ -59,6 +59,14 @@ def begin(
                 state=ChecklistItem.State.NOT_APPLICABLE, note=plan.not_applicable, at=attempt.started_at
             )
     return attempt
+
+
+def _depends(plans: list[Plan], position: int) -> list[int]:
+    """Positions that must be closed first."""
+    after = plans[position - 1].after
+    if after:
+        return [number for number, plan in enumerate(plans, start=1) if plan.operation == after and number < position]
+    return [position - 1] if position > 1 else []
 
 
 def _item_keys(kind: str, operation: str, parameters: dict[str, Any]) -> list[str]:
@@ -257,7 +265,7 @@ def _finish_cancel(lane: Lane, attempt: StepAttempt, actions: list[Action]) -> b
 
 
 def retry(step_id: int, *, user: User | None, seen_attempt: int) -> None:
-    """Failed actions again as new runs of the same work; what is done is kept. Parameters follow the plan as it is now."""
+    """Failed actions again as new runs of the same work; what is done is kept. Parameters follow today's plan."""
     step = Step.objects.select_related("migration").get(pk=step_id)
     attempt = _open(step, seen_attempt)
     lane = lane_of(step.migration)

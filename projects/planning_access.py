@@ -6,8 +6,10 @@ from typing import Any
 
 from django.contrib.auth.models import User
 from django.db import transaction
+from django.db.models import Q
 
-from projects.models import Project
+from projects.models import Migration, Project
+from projects.steps.initial_migration import spec_of
 from servers.models import Credential, NameServer, Platform
 
 from .planning_base import SECRETS, write
@@ -63,3 +65,13 @@ def used_by(credential: Credential) -> list[str]:
     uses += [f"Platform {platform}" for platform in Platform.objects.filter(credential=credential)]
     uses += [f"Name server {server}" for server in NameServer.objects.filter(credential=credential)]
     return uses
+
+
+def planned_on(platform: Platform, project: Project) -> list[dict[str, Any]]:
+    """What the project plans to make on the platform and has not made yet, for the platform's check."""
+    waiting = (
+        Migration.objects.filter(project=project, state=Migration.State.OPEN, profile__platform=platform)
+        .filter(Q(target=None) | Q(target__placement__external_id=""))
+        .select_related("profile", "source")
+    )
+    return [{**spec_of(row.profile), "label": row.source.name} for row in waiting if row.profile]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from django.contrib.auth.models import User
 from django.db import transaction
@@ -29,13 +30,17 @@ def request_server_check(server: Server, *, user: User | None) -> Run:
     )
 
 
-def request_platform_check(platform: Platform, *, user: User | None) -> Run:
-    """What this account can do there; the findings land in the platform's row."""
+def request_platform_check(platform: Platform, *, user: User | None, wanted: Sequence[dict[str, Any]] = ()) -> Run:
+    """What this account can do there; the findings land in the platform's row.
+
+    `wanted`: what is planned on it, each {"label", "production", and the fields of an InstanceSpec}: networks,
+    plan, image, storage and the name's being free are looked at for each.
+    """
     return runs.request(
         f"check.platform.{platform.pk}",
         "platform_check",
         title=f"Check {platform.name}",
-        parameters={"platform": platform.pk},
+        parameters={"platform": platform.pk, "wanted": list(wanted)},
         user=user,
     )
 

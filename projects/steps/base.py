@@ -36,6 +36,7 @@ class Plan:
     undo: dict[str, Any] = field(default_factory=dict)
     reversible: str = Action.Reversible.YES
     not_applicable: str = ""  # the reason, where this action does not apply here
+    after: str = ""  # starts after the action with this operation; else after the one before it
     waits_for: str = ""  # "declared": not before a lead has declared the migration complete
 
 

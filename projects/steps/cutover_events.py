@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from projects.models import Action, Migration, Step
 
 from .base import Item, Lane, Plan, StepModule, Unmet, before, busy
@@ -53,7 +55,11 @@ class CutoverEvents(StepModule):
                 reversible=Action.Reversible.NO,
             ),
             dns_plan(migration),
-            probe_plan(lane, "target", "Ask the target in production", until_seconds=300, must_pass=True),
+            # From the move on, beside the DNS change: the first answer in production ends the downtime.
+            replace(
+                probe_plan(lane, "target", "Ask the target in production", until_seconds=300, must_pass=True),
+                after="network",
+            ),
         ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from projects.models import Step
+from projects.models import Profile, Step
 from servers.models import HostKey
 from servers.targets import new_target
 
@@ -45,10 +45,11 @@ class InitialMigration(StepModule):
 
     def plan(self, lane: Lane) -> list[Plan]:
         migration, profile = lane.migration, profile_of(lane.migration)
-        both = machines(migration)
+        planned = {**machines(migration), "spec": spec_of(profile)}
         return [
             Plan("facts", "Look at the source", {"server": migration.source_id}),
-            Plan("provision", "Make the instance on the migration network", {**both, "spec": spec_of(lane)}),
+            Plan("platform_fit", "Check networks, plan, image, storage and name on the platform", planned),
+            Plan("provision", "Make the instance on the migration network", planned),
             Plan("preflight", "Check both machines before copying", sync_parameters(migration, "initial")),
             sync_plan(lane, "initial", f"First full sync ({profile.get_scope_display().lower()})"),
             Plan("facts", "Look at the clone", {"server": migration.target_id}),
@@ -67,9 +68,8 @@ def platform_unmet(lane: Lane) -> list[Unmet]:
     ]
 
 
-def spec_of(lane: Lane) -> dict[str, object]:
+def spec_of(profile: Profile) -> dict[str, object]:
     """What is made on the platform (an InstanceSpec without the label, which the placement has)."""
-    profile = profile_of(lane.migration)
     return {
         "group_id": profile.group_id,
         "zone_id": profile.zone_id,
@@ -82,4 +82,5 @@ def spec_of(lane: Lane) -> dict[str, object]:
         "datastore_id": profile.datastore_id,
         "disks": [profile.disk_gib],
         "nic_type_id": profile.nic_type_id,
+        "production": profile.production_network_id,
     }

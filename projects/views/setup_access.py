@@ -154,7 +154,7 @@ def platform_check(request: HttpRequest, slug: str, pk: int) -> HttpResponse:
     found = get_object_or_404(project.platforms, pk=pk)
     pressed(
         request,
-        lambda: checks.request_platform_check(found, user=person(request)),
+        lambda: checks.request_platform_check(found, user=person(request), wanted=verbs.planned_on(found, project)),
         f"The check of {found} is requested.",
     )
     return redirect("platform", slug, pk)

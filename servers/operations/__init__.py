@@ -10,6 +10,7 @@ from .base import Operation
 MODULES = {
     "host_check": "check",
     "platform_check": "check",
+    "platform_fit": "check",
     "facts": "facts",
     "provision": "provision",
     "preflight": "sync",

@@ -9,11 +9,13 @@ from django.utils import timezone
 from migrationhub.lib.findings import Finding, Level, Problem
 from servers.models import HostKey, Platform, Run, Server
 from servers.platforms import platform as client_for
+from servers.platforms.base import InstanceSpec
 from servers.progress import Memo, Progress
 from servers.remote import facts, hostkeys
 from servers.remote.base import HostKeyChanged, HostKeyUnknown, RemoteProblem
 
-from .base import Job, Operation, done
+from .base import Job, Operation, done, failed
+from .platforming import client_of
 
 
 class HostCheck(Operation):
@@ -94,6 +96,10 @@ class PlatformCheck(Operation):
         platform = Platform.objects.select_related("credential").get(pk=job.parameters["platform"])
         client = client_for(platform.kind, platform.access())
         findings = client.check(None)
+        for wanted in job.parameters.get("wanted", []):
+            told = {(finding.code, finding.text) for finding in findings}
+            more = client.check(*wanted_spec(wanted))
+            findings += [finding for finding in more if (finding.code, finding.text) not in told]
         version = getattr(client, "version", lambda: "")() if not _blocked(findings) else ""
         words = "This account can do the job." if not _blocked(findings) else "This account cannot do the job yet."
         return job.memo, done(words, findings=[finding.as_dict() for finding in findings], version=version)
@@ -105,6 +111,30 @@ class PlatformCheck(Operation):
         Platform.objects.filter(pk=run.parameters["platform"]).update(
             findings=findings, checked_at=timezone.now(), build_version=progress.result.get("version", "")
         )
+
+
+class PlatformFit(Operation):
+    """Just before an instance is made: network, plan, image, storage and name, as planned."""
+
+    name = "platform_fit"
+    patience = 120
+
+    def advance(self, job: Job) -> tuple[Memo, Progress]:
+        target = job.server("target")
+        spec, production = wanted_spec({**job.parameters["spec"], "label": target.placement.label})
+        findings = client_of(target).check(spec, production)
+        told = [finding.as_dict() for finding in findings]
+        blocking = [finding for finding in findings if finding.level == Level.BLOCKING]
+        if blocking:
+            words = " ".join(f"{finding.text} {finding.act}".strip() for finding in blocking)
+            return job.memo, failed(words, blocking[0].code, findings=told)
+        return job.memo, done(f"{len(findings)} findings, none blocking.", findings=told)
+
+
+def wanted_spec(wanted: dict[str, Any]) -> tuple[InstanceSpec, str]:
+    """A planned instance and its production network, from JSON."""
+    fields = {key: value for key, value in wanted.items() if key != "production"}
+    return InstanceSpec(**{**fields, "disks": tuple(fields["disks"])}), str(wanted["production"])
 
 
 def _blocked(findings: list[Finding]) -> bool:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from servers.models import ServiceRecord, SyncPoint
+from dataclasses import asdict
+
+from servers.models import ServiceRecord as Row
+from servers.models import SyncPoint
 from servers.movers.base import Freeze, MoveJob
+from servers.remote.services import ServiceRecord
 
 from .base import Job
 
@@ -38,6 +42,7 @@ def move_job(job: Job) -> MoveJob:
 def recorded(job: Job, source_id: int) -> tuple[dict[str, object], ...]:
     """The chosen services as they were last recorded on the source; by name alone where nothing is recorded yet."""
     names = list(job.parameters.get("services", []))
-    record = ServiceRecord.objects.filter(server=source_id).order_by("-pk").first()
-    units = {unit["name"]: unit for unit in (record.record.get("units", []) if record else [])}
-    return tuple(units.get(name, {"name": name}) for name in names)
+    row = Row.objects.filter(server=source_id).order_by("-pk").first()
+    record = ServiceRecord.from_dict(row.record) if row else None
+    units = [(name, record.unit(name) if record else None) for name in names]
+    return tuple(asdict(unit) if unit else {"name": name} for name, unit in units)

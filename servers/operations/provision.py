@@ -126,7 +126,7 @@ class Provision(Operation):
         return script
 
     def spec(self, job: Job, target: Server) -> InstanceSpec:
-        wanted = dict(job.parameters["spec"])
+        wanted = {key: value for key, value in job.parameters["spec"].items() if key != "production"}
         wanted["disks"] = tuple(wanted["disks"])
         public = target.credential.public if target.credential else ""
         return InstanceSpec(

@@ -61,7 +61,8 @@ class RecordServices(Operation):
         missing = unknown_services(job.parameters["services"], taken["record"])
         if missing:
             return job.memo, failed(
-                f"The source has no service {', '.join(missing)}. Correct the list of services in the plan, then retry.",
+                f"The source has no service {', '.join(missing)}."
+                " Correct the list of services in the plan, then retry.",
                 "services.unknown",
             )
         return job.memo, done(f"{len(taken['record']['units'])} units recorded.", **taken)
@@ -89,7 +90,8 @@ class CompareServices(Operation):
         changed = services.difference(before, ServiceRecord.from_dict(taken["record"]))
         changed += fingerprint.machine_difference(signed["machine"], taken["machine"])
         return job.memo, failed(
-            f"The source is not as it was when the owner signed: {'; '.join(changed[:10]) or 'its fingerprint differs'}."
+            "The source is not as it was when the owner signed:"
+            f" {'; '.join(changed[:10]) or 'its fingerprint differs'}."
             " The owner must look again; then retry.",
             "services.differ",
             **taken,
