@@ -14,7 +14,7 @@ run: ## the product on this machine, at http://127.0.0.1:8000
 test: ## everything but the long matrices
 	@.ci/bootstrap test
 	@$(MAKE) --no-print-directory lint
-	MIGRATIONHUB_REQUIRE_ALL=1 $(PYTEST) -m "not full"
+	@.ci/tests full
 
 test-fast: ## no lab, no browser, no PostgreSQL: under a minute
 	@.ci/bootstrap run
@@ -22,7 +22,7 @@ test-fast: ## no lab, no browser, no PostgreSQL: under a minute
 
 test-full: ## the long matrices too
 	@.ci/bootstrap test
-	MIGRATIONHUB_REQUIRE_ALL=1 $(PYTEST)
+	@.ci/tests
 
 bench: ## ratios against plain rsync, side by side
 	@.ci/bootstrap bench

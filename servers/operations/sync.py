@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from django.db.models import Max
 
-from migrationhub.lib.findings import Level
+from migrationhub.lib.findings import Finding, Level
 from servers.models import Run, Server, SyncPoint
 from servers.movers import mover
 from servers.progress import Memo, Progress, State
+from servers.remote import guest_address
 
 from .base import Job, Operation, done, failed
 from .moving import move_job
@@ -19,7 +20,7 @@ class Preflight(Operation):
     name = "preflight"
 
     def advance(self, job: Job) -> tuple[Memo, Progress]:
-        findings = mover(job.parameters["mover"]).preflight(move_job(job))
+        findings = [*mover(job.parameters["mover"]).preflight(move_job(job)), *unlike_networks(job)]
         told = [finding.as_dict() for finding in findings]
         blocking = [finding for finding in findings if finding.level == Level.BLOCKING]
         if blocking:
@@ -27,6 +28,23 @@ class Preflight(Operation):
             return job.memo, failed(words, blocking[0].code, findings=told)
         warnings = [finding.text for finding in findings if finding.level == Level.WARNING]
         return job.memo, done(" ".join(warnings), findings=told)
+
+
+def unlike_networks(job: Job) -> list[Finding]:
+    """Which network unit is enabled comes with the source's system; the files it reads stay the target's own."""
+    if job.parameters["scope"] != "system" or job.server("source").manager != "systemd":
+        return []
+    here, there = (guest_address.current(job.connection(name)).kind for name in ("source", "target"))
+    if here == there:
+        return [Finding(Level.READY, "network.kind", f"Both configure their network by {here}.")]
+    return [
+        Finding(
+            Level.BLOCKING,
+            "network.kind",
+            f"The source configures its network by {here}, the target by {there}: after the copy it would have none.",
+            f"Choose an image that uses {here}, or the scope “paths”.",
+        )
+    ]
 
 
 class Sync(Operation):
