@@ -9,6 +9,8 @@ from typing import Any
 from django.contrib.auth.models import User
 from django.utils import timezone
 
+from projects import digest
+from projects.lanes import application_lanes
 from projects.models import (
     Action,
     Application,
@@ -253,10 +255,13 @@ def make_probe_result(probe: Probe, place: str, passed: bool | None = True, **ov
     )
 
 
-def make_service_record(server: Server, services: list[dict[str, Any]] | None = None, **over: Over) -> ServiceRecord:
+def make_service_record(server: Server, units: list[dict[str, Any]] | None = None, **over: Over) -> ServiceRecord:
+    """What `servers.remote.services` recorded; one running nginx, unless `units` says otherwise."""
     run = make_run("record_services", state=Run.State.SUCCEEDED, server=server)
-    record = {"services": services if services is not None else [{"name": "nginx.service", "active": True}]}
-    values = {"taken_at": timezone.now(), "record": record, "fingerprint": f"f{number()}"}
+    nginx = {"name": "nginx.service", "kind": "service", "active": True, "state": "active/running", "ports": [80]}
+    now = timezone.now()
+    record = {"taken_at": now.isoformat(), "boot_id": "b", "units": units if units is not None else [nginx]}
+    values = {"taken_at": now, "record": record, "fingerprint": f"f{number()}"}
     return ServiceRecord.objects.create(**{"server": server, "run": run, **values, **over})
 
 
@@ -269,6 +274,11 @@ def make_item(step: Step, title: str = "", **over: Over) -> ChecklistItem:
 def make_approval(wave: Wave, application: Application, gate: str = Approval.Gate.SIGN_OFF, **over: Over) -> Approval:
     values = {"digest": f"{number():064x}", "subject": {}}
     return Approval.objects.create(**{"wave": wave, "application": application, "gate": gate, **values, **over})
+
+
+def make_asked(wave: Wave, application: Application) -> Approval:
+    """A sign-off that is asked for, about exactly what is there now."""
+    return make_approval(wave, application, digest=digest.now(application_lanes(wave.pk, application)))
 
 
 def hours(n: float) -> datetime:

@@ -183,24 +183,20 @@ def data(migration: Migration, lane: Lane) -> dict[str, Any]:
 
 def services_of(record: ServiceRecord | None, order: list[str]) -> list[dict[str, Any]]:
     """The services that are stopped, in their order, as they were recorded."""
-    recorded: dict[str, dict[str, Any]] = {}
-    for key in ("services", "units"):
-        rows = (record.record if record else {}).get(key) or []
-        for row in rows.values() if isinstance(rows, dict) else rows:
-            recorded.setdefault(str(row.get("name", "")), row)
+    units = {unit["name"]: unit for unit in (record.record.get("units", []) if record else [])}
     return [
-        {"name": name, "position": position, "again": len(order) - position + 1, "as": _recorded(recorded, name)}
+        {"name": name, "position": position, "again": len(order) - position + 1, "as": _recorded(units, name)}
         for position, name in enumerate(order, 1)
     ]
 
 
-def _recorded(recorded: dict[str, dict[str, Any]], name: str) -> str:
-    row = recorded.get(name) or recorded.get(f"{name}.service") or recorded.get(name.removesuffix(".service"))
-    if row is None:
+def _recorded(units: dict[str, dict[str, Any]], name: str) -> str:
+    """State, start mode and ports of a unit; a name without its kind is a service."""
+    unit = units.get(name) or units.get(f"{name}.service")
+    if unit is None:
         return ""
-    words = [str(row[key]) for key in ("state", "active", "start_mode", "mode") if isinstance(row.get(key), str)]
-    ports = row.get("ports") or []
-    return ", ".join([*words, *(str(port) for port in ports)])
+    words = [unit["state"], unit.get("start_mode", ""), *(f"port {port}" for port in unit.get("ports", []))]
+    return ", ".join(word for word in words if word)
 
 
 def probe_rows(sources: Iterable[int]) -> dict[int, list[ProbeRow]]:

@@ -10,7 +10,9 @@ from typing import Any
 from django.contrib.auth.models import AnonymousUser, User
 from django.db.models import Prefetch, Q, QuerySet
 
-from projects.models import Application, Hold, Migration, Project, Step, Wave
+from projects.models import Action, Application, Hold, Migration, Project, Step, Wave
+from servers.models import Run
+from servers.models.run import OPEN
 
 from .lanes import OVER, SHORT
 from .overview import Counts
@@ -30,13 +32,22 @@ class Stand:
 
 
 def servers(migrations: QuerySet[Migration]) -> list[Stand]:
-    """Each server with the step that counts now, in two queries."""
+    """Each server with the step that counts now, in three queries."""
     steps = Prefetch("steps", Step.objects.order_by("position"))
     rows = migrations.select_related("source", "application", "wave").prefetch_related(steps)
-    return [stand(migration) for migration in rows]
+    lost = out_of_contact(migrations)
+    return [stand(migration, migration.pk in lost) for migration in rows]
 
 
-def stand(migration: Migration) -> Stand:
+def out_of_contact(migrations: QuerySet[Migration]) -> set[int]:
+    """Migrations on whose machines something may run that nobody can see: their state is not known."""
+    unseen = Run.objects.filter(state__in=OPEN, contact_lost_since__isnull=False).values("work_key")
+    ids = migrations.order_by().values("pk")
+    actions = Action.objects.filter(attempt__step__migration__in=ids, state="running", work_key__in=unseen)
+    return set(actions.values_list("attempt__step__migration_id", flat=True))
+
+
+def stand(migration: Migration, is_lost: bool = False) -> Stand:
     steps = list(migration.steps.all())
     if migration.state == Migration.State.COMPLETE:
         return Stand(migration, steps[-1] if steps else None, "done", "Complete", "")
@@ -47,6 +58,8 @@ def stand(migration: Migration) -> Stand:
     step = _counts(steps)
     if step.state == Step.State.ATTENTION:
         return Stand(migration, step, "failed", "Needs attention", step.reason)
+    if is_lost:
+        return Stand(migration, step, "unknown", "Unknown", "A machine does not answer; what was begun may still run.")
     if step.state == Step.State.READY and step.reason:
         return Stand(migration, step, "held", "Held", step.reason)
     return Stand(migration, step, step.state, step.get_state_display(), step.reason)
@@ -70,7 +83,7 @@ def progress(user: User | AnonymousUser, project: Project, migrations: QuerySet[
         "steps": _by_step(stands),
         "waves": [(wave, counts([each for each in stands if each.migration.wave_id == wave.pk])) for wave in waves],
         "without_wave": [each for each in stands if each.migration.wave_id is None],
-        "blocks": [each for each in stands if each.state in ("failed", "held")]
+        "blocks": [each for each in stands if each.state in ("failed", "unknown", "held")]
         + [each for each in stands if each.state in ("waiting", "ready", "undone") and each.why],
         "holds": _holds(user, project),
         "stands": stands,

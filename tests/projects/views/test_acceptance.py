@@ -33,7 +33,7 @@ def asked(house: House) -> Approval:
     Hold.objects.create(kind=Hold.Kind.UAT, project=house.project, wave=house.wave, application=house.application)
     for kind, state in ((Step.Kind.INITIAL, "done"), (Step.Kind.UAT, "running")):
         Step.objects.filter(migration=house.migration, kind=kind).update(state=state, started_at=timezone.now())
-    return factories.make_approval(house.wave, house.application)
+    return factories.make_asked(house.wave, house.application)
 
 
 def test_before_anything_is_asked(house: House) -> None:

@@ -116,11 +116,12 @@ def test_probes_in_three_columns_unknown_is_never_green(house: House) -> None:
 def test_services_as_recorded_and_their_order(house: House) -> None:
     Migration.objects.filter(pk=house.migration.pk).update(services=["nginx.service", "postgresql.service"])
     factories.make_service_record(
-        house.migration.source, [{"name": "nginx.service", "state": "active", "start_mode": "enabled", "ports": [80]}]
+        house.migration.source,
+        [{"name": "nginx.service", "state": "active/running", "start_mode": "enabled", "ports": [80]}],
     )
     services = page(house).split('id="services-h"', 1)[1].split("</table>", 1)[0]
     first, second = services.split("<tr", 3)[2:]
-    assert "active, enabled, 80" in first
+    assert "active/running, enabled, port 80" in first
     assert "1." in first
     assert "2." in first.split('data-label="Starts again"', 1)[1]
     assert "not recorded" in second

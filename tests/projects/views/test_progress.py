@@ -50,6 +50,17 @@ def test_what_blocks_is_named_with_its_reason(house: House) -> None:
     assert "audit week" in blocks
 
 
+def test_out_of_contact_is_unknown_not_running(house: House) -> None:
+    step = house.migration.steps.get(kind=Step.Kind.INITIAL)
+    Step.objects.filter(pk=step.pk).update(state="running", started_at=timezone.now())
+    action = factories.make_action(factories.make_attempt(step), state="running")
+    run = factories.make_run(action=action)
+    assert rows(house)[1]["step state"] == "Running"
+    type(run).objects.filter(pk=run.pk).update(contact_lost_since=timezone.now())
+    assert rows(house)[1]["step state"] == "Unknown"
+    assert "1</b> unknown" in page(house)
+
+
 def test_an_owner_sees_no_hold_of_another_application(house: House) -> None:
     uat = {"kind": Hold.Kind.UAT, "project": house.project, "wave": house.wave}
     Hold.objects.create(application=house.other, why="ledger is tested", **uat)
