@@ -41,8 +41,10 @@ LEFT_OUT = {
     ),
     "written by the base of a host whose services are stopped": (
         *("var/log/journal", "var/log/wtmp", "var/log/btmp", "var/log/lastlog", "var/log/auth.log"),
-        *("var/lib/systemd/timers", "var/lib/systemd/catalog", "var/tmp/systemd-private-*"),
+        *("var/lib/systemd/timers", "var/lib/systemd/catalog"),
     ),
+    # Private directories of services come and go there at each start and stop, the last one after the copy.
+    "temporary files": ("var/tmp",),
     # Put on the source after the last copy, so that a source switched on by mistake starts no second writer.
     "the lasting block of the source's services": ("etc/systemd/system.control",),
 }
