@@ -53,7 +53,9 @@ class SyncFacts:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> SyncFacts:
         """The facts that `as_dict` made, also after JSON turned tuples into lists."""
-        values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in data.items()
+        }
         values["as_of"] = datetime.fromisoformat(values["as_of"])
         values["consistency"] = Consistency(values["consistency"])
         return cls(**values)
