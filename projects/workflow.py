@@ -203,8 +203,9 @@ def _tend(lane: Lane, now: datetime) -> None:
         missing = module.unmet(lane)
         if kind == Step.Kind.DELTA:
             if step.state != State.CANCELLED and _delta_due(lane, now) and not missing:
-                _schedule_next(lane, now)
-                launch(lane, kind, user=None)
+                with transaction.atomic():  # a conflict must leave it due, not put it off by an interval
+                    _schedule_next(lane, now)
+                    launch(lane, kind, user=None)
                 return
         elif module.automatic and not missing and step.state in SELF_STARTABLE:
             launch(lane, kind, user=None)
