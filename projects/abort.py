@@ -23,7 +23,8 @@ def abort_unmet(lane: Lane) -> list[str]:
     """Why the cutover cannot be aborted by starting the services again; empty when it can."""
     if lane.source_may_be_off():
         return ["The shutdown of the source has begun: services cannot just be started again."]
-    if any(lane.state(kind) == Step.State.UNDOING for kind in CUT):
+    undoing = any(lane.state(kind) == Step.State.UNDOING for kind in CUT)
+    if undoing or any(attempt.mode == StepAttempt.Mode.ROLLBACK and attempt.is_open for attempt in _tries(lane)):
         return ["The cutover is being taken back already."]
     if not any(attempt.mode == StepAttempt.Mode.REAL and attempt.undone_by_id is None for attempt in _tries(lane)):
         return ["No service was stopped: there is nothing to take back."]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from django.contrib.auth.models import User
@@ -11,8 +12,8 @@ from django.utils import timezone
 
 from migrationhub.audit.record import record
 from projects.errors import Conflict, NotReady
-from projects.lanes import lane_of
-from projects.models import Action, ChecklistItem, Migration, Step, StepAttempt
+from projects.lanes import lane_of, running_actions
+from projects.models import Action, ChecklistItem, Migration, Step, StepAttempt, Wave
 from projects.states import move_attempt, move_step
 from projects.steps import MODULES
 from projects.steps.base import Lane, Plan
@@ -75,22 +76,28 @@ def _item_keys(kind: str, operation: str, parameters: dict[str, Any]) -> list[st
     return [item.key for item in MODULES[kind].items if item.operation in names]
 
 
-def advance(lane: Lane) -> bool:
+def newest_runs(lanes: list[Lane]) -> dict[str, Run]:
+    """The newest run of every action that runs, by work key, in one query."""
+    keys = [action.work_key for lane in lanes for action in running_actions(lane)]
+    return {run.work_key: run for run in Run.objects.filter(work_key__in=keys).order_by("number")}
+
+
+def advance(lane: Lane, newest: dict[str, Run]) -> bool:
     """Walk every open attempt of the lane one pass on. True if something changed."""
     changed = False
     for attempts in lane.attempts.values():
         for attempt in attempts:
             if attempt.state in StepAttempt.OPEN:
-                changed |= _walk(lane, attempt)
+                changed |= _walk(lane, attempt, newest)
     return changed
 
 
-def _walk(lane: Lane, attempt: StepAttempt) -> bool:
+def _walk(lane: Lane, attempt: StepAttempt, newest: dict[str, Run]) -> bool:
     changed = False
     actions = list(attempt.actions.all())
     for action in actions:
         if action.state == A.RUNNING:
-            changed |= _read(lane, attempt, action)
+            changed |= _read(lane, attempt, action, newest.get(action.work_key))
     if attempt.state == StepAttempt.State.CANCELLING:
         return _finish_cancel(lane, attempt, actions) or changed
     broken = [action for action in actions if action.state in (A.FAILED, A.CANCELLED)]
@@ -98,9 +105,9 @@ def _walk(lane: Lane, attempt: StepAttempt) -> bool:
         return _needs_attention(lane, attempt, broken[0]) or changed
     for action in actions:
         if action.state == A.PLANNED and _free(actions, action) and not _paused(lane, attempt, action):
-            changed |= _launch(action, attempt)
+            changed |= _launch(lane, action, attempt)
     if all(action.state in CLOSED for action in actions):
-        changed |= _finish(lane, attempt)
+        changed |= _finish(lane_of(lane.migration, lane.now) if changed else lane, attempt)
     return changed
 
 
@@ -120,13 +127,32 @@ def _paused(lane: Lane, attempt: StepAttempt, action: Action) -> bool:
     return held or waits(lane, action)
 
 
-def _launch(action: Action, attempt: StepAttempt) -> bool:
+def _as_seen(lane: Lane, attempt: StepAttempt) -> bool:
+    """Whether hold, plan and a request to stop are still as the lane has them; locked until the transaction ends.
+
+    Taking back is never held, so only a request to stop is asked about there.
+    """
+    migration = lane.migration
+    if attempt.mode == Mode.REAL:
+        same = F("version")  # a check, not a change
+        if not Migration.objects.filter(pk=migration.pk, version=migration.version).update(version=same):
+            return False
+        wave = migration.wave
+        if wave and not Wave.objects.filter(pk=wave.pk, version=wave.version).update(version=same):
+            return False
+    running = StepAttempt.State.RUNNING
+    return bool(StepAttempt.objects.filter(pk=attempt.pk, state=running).update(state=running))
+
+
+def _launch(lane: Lane, action: Action, attempt: StepAttempt) -> bool:
     """Action and run begin in one transaction; the run's work key says whose it is."""
     parameters = {key: value for key, value in action.parameters.items() if key != "waits_for"}
     about: int | None = (
         parameters.get("machine") or parameters.get("server") or parameters.get("target") or parameters.get("source")
     )
     with transaction.atomic():
+        if not _as_seen(lane, attempt):
+            raise Conflict(f"“{action.title}” was not begun: {lane.migration} was changed a moment ago.")
         if not Action.objects.filter(pk=action.pk, state=A.PLANNED).update(state=A.RUNNING, reason=""):
             return False
         runs.request(
@@ -149,9 +175,8 @@ ENDS = {
 }
 
 
-def _read(lane: Lane, attempt: StepAttempt, action: Action) -> bool:
+def _read(lane: Lane, attempt: StepAttempt, action: Action, run: Run | None) -> bool:
     """Take the end of the action's newest run over."""
-    run = Run.objects.filter(work_key=action.work_key).order_by("-number").first()
     if run is None or run.is_open:
         return False
     state = ENDS[Run.State(run.state)]
@@ -197,12 +222,14 @@ def _finish(lane: Lane, attempt: StepAttempt) -> bool:
     module, step = MODULES[attempt.step.kind], attempt.step
     if attempt.mode == Mode.ROLLBACK:
         return _finish_undo(lane, attempt)
-    missing = module.unfinished(lane_of(lane.migration, lane.now))
+    missing = module.unfinished(lane)
     if missing:
         if step.reason != missing:
             Step.objects.filter(pk=step.pk, state=Step.State.RUNNING).update(reason=missing, version=F("version") + 1)
         return False
     with transaction.atomic():
+        if not _as_seen(lane, attempt):
+            raise Conflict(f"“{step}” was not ended: {lane.migration} was changed a moment ago.")
         if not move_attempt(attempt, StepAttempt.State.DONE):
             return False
         step.refresh_from_db()
@@ -221,6 +248,8 @@ def cancel(step_id: int, *, user: User | None, seen_attempt: int) -> None:
     """Ask the step's open attempt to stop: before the next act where an act cannot be cut."""
     step = Step.objects.select_related("migration").get(pk=step_id)
     attempt = _open(step, seen_attempt)
+    if attempt.mode == Mode.ROLLBACK:
+        raise NotReady(["The cutover is being taken back: that is not left halfway. Retry it where it failed."])
     with transaction.atomic():
         if not move_attempt(attempt, StepAttempt.State.CANCELLING, reason="Asked to stop."):
             raise Conflict(f"“{step}” moved on a moment ago.", "Look at what is there now.")
@@ -308,7 +337,10 @@ def _finish_undo(lane: Lane, attempt: StepAttempt) -> bool:
         delta.refresh_from_db()
         if delta.state == Step.State.DONE:
             move_step(delta, Step.State.READY, reason="")
-        Migration.objects.filter(pk=lane.migration.pk).update(version=F("version") + 1)
+        minutes = lane.migration.delta_every_minutes
+        Migration.objects.filter(pk=lane.migration.pk).update(
+            next_delta_at=timezone.now() + timedelta(minutes=minutes) if minutes else None, version=F("version") + 1
+        )
         record("cutover.undone", lane.migration, project_id=lane.migration.project_id)
         Change.bump()
     return True

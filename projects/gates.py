@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import logging
-from datetime import datetime
+from typing import Any
 
-from django.db import transaction
+from django.db import DatabaseError, transaction
 from django.db.models import F
 
 from migrationhub.audit.record import record
 from projects import digest as digests
-from projects.lanes import application_lanes, lanes_for
+from projects.lanes import application_lanes
 from projects.models import Approval, Migration, Step, StepAttempt, Wave
-from projects.steps.base import Lane
+from projects.steps.base import Lane, Unmet
 from servers.models import Change
 
 log = logging.getLogger(__name__)
@@ -20,20 +20,37 @@ State = Approval.State
 Gate = Approval.Gate
 
 
-def advance(now: datetime) -> None:
-    """One pass over every application of every wave that still has a decision before it."""
-    groups: dict[tuple[int, int], list[Migration]] = {}
-    for migration in Migration.objects.filter(
-        state=Migration.State.OPEN, wave__isnull=False, application__isnull=False, steps__isnull=False
-    ).distinct():
-        groups.setdefault((migration.wave_id or 0, migration.application_id or 0), []).append(migration)
-    everything = {lane.migration.pk: lane for lane in lanes_for([m for group in groups.values() for m in group], now)}
+def advance(lanes: list[Lane]) -> None:
+    """One pass over every application of every wave that still has a decision before it; `lanes`: all open ones."""
+    groups: dict[tuple[int, int], list[Lane]] = {}
+    for lane in lanes:
+        migration = lane.migration
+        if migration.state == Migration.State.OPEN and migration.wave_id and migration.application_id:
+            groups.setdefault((migration.wave_id, migration.application_id), []).append(lane)
     for (wave_id, application_id), group in groups.items():
-        lanes = [everything[migration.pk] for migration in group]
         try:
-            _tend(wave_id, application_id, lanes)
+            _tend(wave_id, application_id, group)
+        except DatabaseError:
+            raise
         except Exception:
             log.exception("Gates of wave %s, application %s", wave_id, application_id)
+
+
+def changed(lane: Lane) -> list[Unmet]:
+    """What was signed and let go is not what would be done now. A decision stands for this server's part of it."""
+    sign_off, go = lane.approvals[Gate.SIGN_OFF], lane.approvals[Gate.GO]
+    signed, let_go = _part(sign_off.subject, lane), _part(go.subject, lane)
+    if signed != _part(digests.plain(digests.subject_of([lane])), lane):
+        return [Unmet("The plan or the evidence is not what the owner signed.", "gate.sign_off")]
+    if go.subject.get("sign_off") != sign_off.digest or let_go != _part(
+        digests.plain(digests.go_subject([lane], sign_off)), lane
+    ):
+        return [Unmet("The lead's go was about something else: it is needed again.", "gate.go")]
+    return []
+
+
+def _part(subject: dict[str, Any], lane: Lane) -> Any:
+    return subject.get("servers", {}).get(str(lane.migration.pk))
 
 
 def follow(migration: Migration) -> None:

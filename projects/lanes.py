@@ -68,9 +68,11 @@ def _load(pks: set[int], now: datetime) -> dict[int, Lane]:
     }
     steps = {step.pk: step for step in Step.objects.filter(migration__in=pks)}
     for step in steps.values():
+        step.migration = lanes[step.migration_id].migration
         lanes[step.migration_id].steps[step.kind] = step
     attempts = StepAttempt.objects.filter(step__migration__in=pks).order_by("number").prefetch_related("actions")
     for attempt in attempts:
+        attempt.step = steps[attempt.step_id]  # the same row, without a query for each attempt
         lanes[steps[attempt.step_id].migration_id].attempts[attempt.step_id].append(attempt)
     for item in ChecklistItem.objects.filter(step__migration__in=pks).select_related("by"):
         lanes[steps[item.step_id].migration_id].checklist[item.step_id].append(item)

@@ -10,7 +10,7 @@ import logging
 from datetime import datetime, timedelta
 
 from django.contrib.auth.models import User
-from django.db import transaction
+from django.db import DatabaseError, transaction
 from django.db.models import F
 from django.utils import timezone
 
@@ -25,7 +25,7 @@ from projects.models import ChecklistItem, Migration, Step, StepAttempt, Wave
 from projects.states import move_step
 from projects.steps import MODULES
 from projects.steps.base import Lane, Unmet, open_items
-from servers.models import Change
+from servers.models import Change, Run
 
 __all__ = [
     "abort_cutover",
@@ -86,7 +86,7 @@ def start_step(step_id: int, *, user: User | None, seen_state: str, seen_attempt
         )
     if step.state not in STARTABLE:
         raise Conflict(f"“{step}” is {step.get_state_display().lower()}: it cannot be started.", code="step.state")
-    missing = MODULES[step.kind].unmet(lane)
+    missing = _unmet(lane, step.kind)
     if missing:
         raise NotReady([item.text for item in missing])
     return launch(lane, step.kind, user=user)
@@ -182,35 +182,66 @@ def completion_unmet(lane: Lane) -> list[str]:
 def advance(now: datetime) -> None:
     """One pass of the controller over every open migration. Each decision is its own transaction."""
     open_ones = list(Migration.objects.filter(state=Migration.State.OPEN, steps__isnull=False).distinct())
-    for lane in lanes_for(open_ones, now):
-        try:
-            if attempts.advance(lane) or abort.advance(lane):
-                lane = lane_of(lane.migration, now)
-            _tend(lane, now)
-        except Conflict as conflict:
-            log.info("%s: %s", lane.migration, conflict)  # the next pass sees what is now
-        except Exception:
-            log.exception("Advancing %s failed.", lane.migration)
-    gates.advance(now)
+    lanes = _load(open_ones, now)
+    newest = attempts.newest_runs(lanes)
+    gates.advance([_advance_lane(lane, now, newest) for lane in lanes])
 
 
-def _tend(lane: Lane, now: datetime) -> None:
-    """Start what starts by itself, and keep the words of waiting steps true."""
+def _load(migrations: list[Migration], now: datetime) -> list[Lane]:
+    """Their lanes; one whose rows cannot be read does not keep the others from going on."""
+    try:
+        return lanes_for(migrations, now)
+    except DatabaseError:
+        raise
+    except Exception:
+        if len(migrations) <= 1:
+            log.exception("Loading %s failed.", migrations)
+            return []
+    half = len(migrations) // 2
+    return _load(migrations[:half], now) + _load(migrations[half:], now)
+
+
+def _advance_lane(lane: Lane, now: datetime, newest: dict[str, Run]) -> Lane:
+    """One lane's part of a pass; the lane as it is afterwards."""
+    migration = lane.migration
+    try:
+        if attempts.advance(lane, newest) or abort.advance(lane):
+            lane = lane_of(migration, now)
+        if _tend(lane, now):
+            lane = lane_of(migration, now)
+    except Conflict as conflict:
+        log.info("%s: %s", migration, conflict)  # the next pass sees what is now
+    except DatabaseError:
+        raise
+    except Exception:
+        log.exception("Advancing %s failed.", migration)
+    return lane
+
+
+def _unmet(lane: Lane, kind: str) -> list[Unmet]:
+    """What the step's module says, and before services are stopped that exactly what was signed is about to happen."""
+    missing = MODULES[kind].unmet(lane)
+    return missing or (gates.changed(lane) if kind == Step.Kind.STOP else [])
+
+
+def _tend(lane: Lane, now: datetime) -> bool:
+    """Start what starts by itself, and keep the words of waiting steps true. True if something was started."""
     for kind in Step.ORDER:
         step, module = lane.steps[kind], MODULES[kind]
         if step.state not in STARTABLE:
             continue
-        missing = module.unmet(lane)
+        missing = _unmet(lane, kind)
         if kind == Step.Kind.DELTA:
             if step.state != State.CANCELLED and _delta_due(lane, now) and not missing:
                 with transaction.atomic():  # a conflict must leave it due, not put it off by an interval
                     _schedule_next(lane, now)
                     launch(lane, kind, user=None)
-                return
+                return True
         elif module.automatic and not missing and step.state in SELF_STARTABLE:
             launch(lane, kind, user=None)
-            return
+            return True
         _restate(lane, step, missing)
+    return False
 
 
 def _delta_due(lane: Lane, now: datetime) -> bool:

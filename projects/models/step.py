@@ -91,6 +91,10 @@ class StepAttempt(models.Model):
     def __str__(self) -> str:
         return f"{self.step}, attempt {self.number}"
 
+    @property
+    def is_open(self) -> bool:
+        return self.state in self.OPEN
+
 
 class Action(models.Model):
     """One act of an attempt: an operation of `servers` with its parameters, and what takes it back."""

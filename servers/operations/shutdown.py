@@ -62,6 +62,16 @@ class Shutdown(Operation):
             )
         return job.memo, Progress(phase="proving that it is gone", reason=proof.text, check_after=2)
 
+    def confirm_cancel(self, job: Job) -> tuple[Memo, Progress]:
+        """What was asked to go down goes down: then only its absence ends this, or that it is still there."""
+        cut = job.memo.get("interrupted_at")
+        if "asked" not in job.memo and cut is None:
+            return super().confirm_cancel(job)
+        if "asked" not in job.memo:  # it may have been asked when the worker ended
+            server = job.server("server")
+            job.memo |= {"asked": cut, "boot": "", "ports": sorted({server.port, *known_ports(server)})}
+        return self.prove(job)
+
     def finish(self, run: Run, progress: Progress) -> None:
         if progress.state == State.SUCCEEDED:
             Server.objects.filter(pk=run.parameters["server"]).update(power=Server.Power.OFF, power_at=timezone.now())
