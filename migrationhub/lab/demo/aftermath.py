@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import subprocess
 from collections import Counter
@@ -25,11 +26,11 @@ ACCESS_PORT = 2299  # of the hub's own sshd on targets
 def look(plan: Scenario, server: ServerPlan, backend: HostBackend, host: str, journal: Path) -> dict[str, Result]:
     """All looks for one server, by name of the check."""
     address = plan.source(server.name)["new_address"]
-    found = {"record": record(plan, server, address), "answers": answers(server, address)}
+    found = {"record": record(plan, server, address), "answers": answers(plan, server, address)}
     if plan.on_process_hosts:
         found["access_removed"] = {
             "ok": None,
-            "said": "not applicable: a process host has no sshd of ours, only a key, which the hub proves itself",
+            "said": "a process host has no sshd of ours, only a key, whose removal the hub proves itself",
         }
     else:
         found["access_removed"] = refused(address, ACCESS_PORT)
@@ -64,14 +65,19 @@ def record(plan: Scenario, server: ServerPlan, address: str) -> Result:
     }
 
 
-def answers(server: ServerPlan, address: str) -> Result:
-    """The service answers there as its users ask it."""
+def answers(plan: Scenario, server: ServerPlan, address: str) -> Result:
+    """The service answers as its users ask it: by its name, or at the address that was taken over."""
     try:
+        if server.renamed:
+            address = next(iter(resolve(plan, plan.source(server.name)["record"])), address)
         if server.name in ("shop-web", "wiki"):
             page = _session().get(f"http://{address}:{server.port}/", timeout=15)
             wanted = "Last order" if server.name == "shop-web" else "Wiki"
-            words = " ".join(page.text.split())[:200]
-            return {"ok": page.status_code == 200 and wanted in page.text, "said": f"{page.status_code}: {words}"}
+            words = " ".join(re.sub(r"<[^>]*>", " ", page.text).split())[:120]
+            return {
+                "ok": page.status_code == 200 and wanted in page.text,
+                "said": f"http://{address}:{server.port}/ answers {page.status_code}: {words}",
+            }
         if server.port == 873:
             listed = subprocess.run(
                 ["rsync", "--list-only", "--contimeout=10", f"rsync://{address}/files/"],
@@ -87,7 +93,7 @@ def answers(server: ServerPlan, address: str) -> Result:
             }
         with socket.create_connection((address, server.port), timeout=10):
             return {"ok": True, "said": f"{address} port {server.port} accepts connections"}
-    except (OSError, requests.RequestException) as error:
+    except (OSError, dns.exception.DNSException, requests.RequestException) as error:
         return {"ok": False, "said": f"{address} port {server.port}: {error}"}
 
 

@@ -11,7 +11,7 @@ from migrationhub.lab.demo.board import STEPS, Board, Lane
 from migrationhub.lab.demo.driver import Page, Person
 from migrationhub.lab.demo.forms import Form, PageProblem
 from migrationhub.lab.demo.people import People
-from migrationhub.lab.demo.scenario import DELTA_MINUTES, ApplicationPlan, Scenario, ServerPlan
+from migrationhub.lab.demo.scenario import DELTA_MINUTES, SLUG, ApplicationPlan, Scenario, ServerPlan
 from migrationhub.lab.demo.tester import Tester
 from migrationhub.lib.findings import Problem
 
@@ -21,7 +21,7 @@ DELTA_SECONDS = 400
 CUTOVER_SECONDS = 1500
 OVER = ("done", "not_applicable", "skipped")
 OVERDUE = 5.0  # seconds, several looks of the controller
-DISCARDED = re.compile(r"discarded (\d+) changes? of the tester")
+DISCARDED = re.compile(r"discarded (\d+) changes? made on the clone")
 
 
 @dataclass
@@ -233,6 +233,18 @@ class Night:
             "our access to be removed from the targets",
             seconds=180,
         )
+
+    def read_progress(self, manager: Person) -> str:
+        """What somebody who only reads finds on the project's page; they get no button there."""
+        page = manager.get(f"/projects/{SLUG}/")
+        figures = page.part("figures").text
+        complete = f"{len(self.servers)} of {len(self.plan.servers)}"
+        if complete not in figures:
+            raise PageProblem(f"The progress page does not say {complete}: {figures}", code="demo.progress")
+        buttons = [button.label for form in page.forms(page.main) for button in form.buttons]
+        if buttons:
+            raise PageProblem(f"The manager is offered {', '.join(buttons)} on {page.path}.", code="demo.manager")
+        return f"{complete} servers are complete"
 
 
 def all_over(lanes: dict[str, Lane], step: str) -> bool:

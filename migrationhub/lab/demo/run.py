@@ -25,9 +25,8 @@ from migrationhub.lib.findings import Problem
 from migrationhub.management.commands.account import account
 
 ON_PROCESS_HOSTS = (
-    "not applicable on process hosts, which are directories of one machine: whole systems, isolation, receive mode "
-    "beyond recorded services, timers and masks, the guest's address, kernel findings, snapshots, capabilities, "
-    "foreign owners"
+    "process hosts are directories of one machine: no whole systems, isolation, receive mode beyond recorded services, "
+    "timers and masks, guest's address, kernel findings, snapshots, capabilities, foreign owners"
 )
 
 
@@ -90,6 +89,7 @@ class Demo:
         night = Night(self.people, self.plan, rows.wave_address(1), tester, self.say)
         self.seen = night.seen
         night.drive()
+        self.say(f"the manager reads: {night.read_progress(self.people['manager'])}")
 
     # -- the report -----------------------------------------------------------------------------------------
 
@@ -125,6 +125,7 @@ class Demo:
         found: dict[str, Result] = {}
         if compared:
             found |= compared["checks"]
+            found["both_off"]["said"] += f"; the comparison took {compared['seconds']} s of the downtime"
         else:
             found["both_off"] = {"ok": False, "said": "source and target were never compared while both were off"}
         tester = Tester(self.lab, self.centre.backend())

@@ -82,6 +82,7 @@ def compare(lab: Lab, instance: str, host: str) -> Result:
             "said": f"source {power['source']}, target {power['target']} while they were compared",
         }
     }
+    began = time.monotonic()
     roots = backend.root(source), backend.root(host)
     if backend.kind == "process":
         checks["files_equal"] = _told(lambda: compare_trees(*roots, PROCESS_PATHS, PROCESS_LEFT_OUT))
@@ -91,7 +92,13 @@ def compare(lab: Lab, instance: str, host: str) -> Result:
         checks["system_equal"] = _told(lambda: compare_trees(*roots, (".",), everything))
     if source == "shop-db":
         checks["orders_equal"] = _told(lambda: compare_orders(*roots, CLUSTERS[backend.kind]))
-    return {"instance": instance, "host": host, "at": datetime.now(UTC).isoformat(), "checks": checks}
+    return {
+        "instance": instance,
+        "host": host,
+        "at": datetime.now(UTC).isoformat(),
+        "seconds": round(time.monotonic() - began, 1),
+        "checks": checks,
+    }
 
 
 def source_name(instance: str) -> str:

@@ -20,6 +20,8 @@ class Command(BaseCommand):
         "are a member of."
     )
 
+    stealth_options = ("stdin",)  # of tests
+
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("name", help="user name")
         parser.add_argument("--staff", action="store_true", help="may make projects")
