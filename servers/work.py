@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from dataclasses import replace
 
 from django.db import DatabaseError
 from django.utils import timezone
@@ -49,6 +50,9 @@ def act(run: Run, pool: Pool) -> None:
     except Exception as error:  # noqa: BLE001
         settle(run, job, error, held=True)
         return
+    if progress.observed_at is None and not progress.code:
+        # The act came back without a fault: its machine was there just now.
+        progress = replace(progress, observed_at=timezone.now())
     try:
         runs.after_act(run, memo, progress)
     except DatabaseError:

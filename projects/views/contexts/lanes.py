@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from projects import attempts
 from projects.lanes import running_actions
 from projects.models import Action, Migration, Step, StepAttempt
 from projects.steps import MODULES
@@ -123,7 +124,8 @@ def _draw_attempt(lane: Lane, cell: Cell, actions: list[Action]) -> None:
     if attempt is None:
         return
     lost = cell.run is not None and cell.run.is_open and cell.run.contact_lost_since is not None
-    planned = any(action.state == Action.State.PLANNED for action in actions)
+    # What waits for a person's word is no work in hand: the step is at the people.
+    planned = any(action.state == Action.State.PLANNED and not attempts.waits(lane, action) for action in actions)
     if lost:
         cell.state, cell.word = "unknown", "Unknown"
     elif attempt.state == StepAttempt.State.CANCELLING:

@@ -55,7 +55,7 @@ def test_what_was_copied_in_plain_words(house: House, asked: Approval) -> None:
     text = page(house)
     assert "Copied while it was in use: parts may not fit together." in text
     assert "Tested at sync 1; 1 since; 2 configuration files changed." in text
-    assert "took away 3 changes of the tester" in text
+    assert "took away 3 changes made on the clone" in text
     assert "Log in as &lt;test&gt;." in text
     assert "Please test the copy and answer" in text
 

@@ -91,7 +91,7 @@ def test_syncs_with_consistency_and_what_was_discarded(house: House) -> None:
         facts={"config_changed": ["/etc/hosts", "/etc/motd", "/etc/issue"]},
     )
     text = page(house)
-    assert "discarded 23 changes of the tester" in text
+    assert "discarded 23 changes made on the clone" in text
     assert "3 configuration files changed" in text
     assert "1.9 GB" in text
     live = text.split("discarded 23", 1)[1].split("</tr>", 1)[0]
