@@ -83,32 +83,30 @@ def newest_runs(lanes: list[Lane]) -> dict[str, Run]:
 
 
 def advance(lane: Lane, newest: dict[str, Run]) -> bool:
-    """Walk every open attempt of the lane one pass on. True if something changed."""
-    changed = False
+    """Walk every open attempt of the lane one pass on. True if a step moved: the lane is to be read again."""
+    moved = False
     for attempts in lane.attempts.values():
         for attempt in attempts:
             if attempt.state in StepAttempt.OPEN:
-                changed |= _walk(lane, attempt, newest)
-    return changed
+                moved |= _walk(lane, attempt, newest)
+    return moved
 
 
 def _walk(lane: Lane, attempt: StepAttempt, newest: dict[str, Run]) -> bool:
-    changed = False
+    """What happens to actions and checklist is in the lane afterwards; True if attempt or step moved."""
     actions = list(attempt.actions.all())
     for action in actions:
         if action.state == A.RUNNING:
-            changed |= _read(lane, attempt, action, newest.get(action.work_key))
+            _read(lane, attempt, action, newest.get(action.work_key))
     if attempt.state == StepAttempt.State.CANCELLING:
-        return _finish_cancel(lane, attempt, actions) or changed
+        return _finish_cancel(lane, attempt, actions)
     broken = [action for action in actions if action.state in (A.FAILED, A.CANCELLED)]
     if broken:
-        return _needs_attention(lane, attempt, broken[0]) or changed
+        return _needs_attention(lane, attempt, broken[0])
     for action in actions:
         if action.state == A.PLANNED and _free(actions, action) and not _paused(lane, attempt, action):
-            changed |= _launch(lane, action, attempt)
-    if all(action.state in CLOSED for action in actions):
-        changed |= _finish(lane_of(lane.migration, lane.now) if changed else lane, attempt)
-    return changed
+            _launch(lane, action, attempt)
+    return all(action.state in CLOSED for action in actions) and _finish(lane, attempt)
 
 
 def waits(lane: Lane, action: Action) -> bool:
@@ -144,7 +142,7 @@ def _as_seen(lane: Lane, attempt: StepAttempt) -> bool:
     return bool(StepAttempt.objects.filter(pk=attempt.pk, state=running).update(state=running))
 
 
-def _launch(lane: Lane, action: Action, attempt: StepAttempt) -> bool:
+def _launch(lane: Lane, action: Action, attempt: StepAttempt) -> None:
     """Action and run begin in one transaction; the run's work key says whose it is."""
     parameters = {key: value for key, value in action.parameters.items() if key != "waits_for"}
     about: int | None = (
@@ -154,7 +152,7 @@ def _launch(lane: Lane, action: Action, attempt: StepAttempt) -> bool:
         if not _as_seen(lane, attempt):
             raise Conflict(f"“{action.title}” was not begun: {lane.migration} was changed a moment ago.")
         if not Action.objects.filter(pk=action.pk, state=A.PLANNED).update(state=A.RUNNING, reason=""):
-            return False
+            raise Conflict(f"“{action.title}” was begun by somebody else.")
         runs.request(
             action.work_key,
             action.operation,
@@ -164,7 +162,6 @@ def _launch(lane: Lane, action: Action, attempt: StepAttempt) -> bool:
             user=attempt.started_by,
         )
     action.state = A.RUNNING
-    return True
 
 
 ENDS = {
@@ -175,31 +172,31 @@ ENDS = {
 }
 
 
-def _read(lane: Lane, attempt: StepAttempt, action: Action, run: Run | None) -> bool:
+def _read(lane: Lane, attempt: StepAttempt, action: Action, run: Run | None) -> None:
     """Take the end of the action's newest run over."""
     if run is None or run.is_open:
-        return False
+        return
     state = ENDS[Run.State(run.state)]
     with transaction.atomic():
         if not Action.objects.filter(pk=action.pk, state=A.RUNNING).update(
             state=state, reason=run.reason, finished_at=run.finished_at
         ):
-            return False
+            raise Conflict(f"The end of “{action.title}” was taken over by somebody else.")
         _tick_automatic(lane, attempt, action, run)
     action.state, action.reason = state, run.reason
-    return True
 
 
 def _tick_automatic(lane: Lane, attempt: StepAttempt, action: Action, run: Run) -> None:
     """An automatic item ticks itself from the run and links to it."""
     keys = _item_keys(attempt.step.kind, action.operation, action.parameters)
     passed = run.state == Run.State.SUCCEEDED and not run.result.get("failed")
+    state = ChecklistItem.State.DONE if passed else ChecklistItem.State.FAILED
     ChecklistItem.objects.filter(step=attempt.step_id, key__in=keys, automatic=True).update(
-        state=ChecklistItem.State.DONE if passed else ChecklistItem.State.FAILED,
-        run=run,
-        note=run.reason[:500],
-        at=run.finished_at,
+        state=state, run=run, note=run.reason[:500], at=run.finished_at
     )
+    for item in lane.checklist.get(attempt.step_id, []):
+        if item.automatic and item.key in keys:
+            item.state = state
 
 
 def _needs_attention(lane: Lane, attempt: StepAttempt, action: Action) -> bool:

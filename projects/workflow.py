@@ -184,7 +184,14 @@ def advance(now: datetime) -> None:
     open_ones = list(Migration.objects.filter(state=Migration.State.OPEN, steps__isnull=False).distinct())
     lanes = _load(open_ones, now)
     newest = attempts.newest_runs(lanes)
-    gates.advance([_advance_lane(lane, now, newest) for lane in lanes])
+    walked = [_advance_lane(lane, now, newest) for lane in lanes]
+    # Where something began or was in conflict, the next pass, which follows at once, sees what is now.
+    busy = {_group(lane) for lane, exact in walked if not exact}
+    gates.advance([lane for lane, exact in walked if _group(lane) not in busy])
+
+
+def _group(lane: Lane) -> tuple[int | None, int | None]:
+    return lane.migration.wave_id, lane.migration.application_id
 
 
 def _load(migrations: list[Migration], now: datetime) -> list[Lane]:
@@ -201,21 +208,20 @@ def _load(migrations: list[Migration], now: datetime) -> list[Lane]:
     return _load(migrations[:half], now) + _load(migrations[half:], now)
 
 
-def _advance_lane(lane: Lane, now: datetime, newest: dict[str, Run]) -> Lane:
-    """One lane's part of a pass; the lane as it is afterwards."""
+def _advance_lane(lane: Lane, now: datetime, newest: dict[str, Run]) -> tuple[Lane, bool]:
+    """One lane's part of a pass; the lane, and whether it is as the rows are afterwards."""
     migration = lane.migration
     try:
         if attempts.advance(lane, newest) or abort.advance(lane):
             lane = lane_of(migration, now)
-        if _tend(lane, now):
-            lane = lane_of(migration, now)
+        return lane, not _tend(lane, now)
     except Conflict as conflict:
         log.info("%s: %s", migration, conflict)  # the next pass sees what is now
     except DatabaseError:
         raise
     except Exception:
         log.exception("Advancing %s failed.", migration)
-    return lane
+    return lane, False
 
 
 def _unmet(lane: Lane, kind: str) -> list[Unmet]:
