@@ -15,7 +15,12 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path("/usr/lib/postgresql/15/bin")
-SAME_ON_BOTH = ("tests/servers/test_runs.py", "tests/projects/test_workflow.py", "tests/projects/test_races.py")
+SAME_ON_BOTH = (
+    "tests/servers/test_runs.py",
+    "tests/projects/test_workflow.py",
+    "tests/projects/test_races.py",
+    "tests/projects/test_dead_ends.py",
+)
 
 
 @pytest.fixture
