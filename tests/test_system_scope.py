@@ -100,9 +100,7 @@ class Site:
 
     def probe(self, name: str, kind: str, **parameters: Any) -> None:
         places = ["source", "clone", "target"]
-        Probe.objects.create(
-            server=self.migration.source, name=name, kind=kind, parameters=parameters, places=places
-        )
+        Probe.objects.create(server=self.migration.source, name=name, kind=kind, parameters=parameters, places=places)
 
     @property
     def lead(self) -> Any:
