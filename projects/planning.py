@@ -17,21 +17,18 @@ from projects.errors import Conflict
 from projects.models import Migration, Step, StepAttempt, Wave
 from servers.models import Change, Probe
 
-from .planning_base import told, write
+from .planning_base import NOT_BEGUN, begun, told, write
 from .planning_waves import PLACE
 
 FIXED_AT_STOP = ("application", "wave", "profile", "services")
 FIXED_AT_CUTOVER = ("new_address", "gateway", "resolvers", "name_server", "dns_name", "dns_ttl")
 FIELDS = (*FIXED_AT_STOP, *FIXED_AT_CUTOVER, "delta_every_minutes")
 LABELS = {"new_address": "address", "dns_name": "DNS name", "dns_ttl": "TTL", "name_server": "name server"}
-NOT_BEGUN = (Step.State.WAITING, Step.State.READY, Step.State.UNDONE, Step.State.NOT_APPLICABLE)
-
-
-def begun(migration: Migration, kind: str) -> bool:
-    """Whether a step was started and not taken back; a cancelled one may have left something behind."""
-    return migration.steps.filter(kind=kind).exclude(state__in=NOT_BEGUN).exists() or (
-        StepAttempt.objects.filter(step__migration=migration, step__kind=kind, state__in=StepAttempt.OPEN).exists()
-    )
+BACK = {
+    Step.Kind.STOP: "Go back with “Abort and restart services” first.",
+    Step.Kind.CUTOVER: "Give the try up on the server's page first; then change it and start the step again.",
+}
+__all__ = ["NOT_BEGUN", "begun", "plan_server", "remove_from_wave", "remove_probe", "save_probe"]
 
 
 @transaction.atomic
@@ -78,10 +75,10 @@ def _refuse_late(seen: Migration, changed: list[str], values: dict[str, Any]) ->
         raise Problem(f"The migration of {seen} is {seen.get_state_display().lower()}.", "Nothing is left to plan.")
     for names, kind in ((FIXED_AT_STOP, Step.Kind.STOP), (FIXED_AT_CUTOVER, Step.Kind.CUTOVER)):
         late = [LABELS.get(name, name) for name in changed if name in names]
-        if late and begun(seen, kind):
+        if late and begun(seen, kind) and not (kind == Step.Kind.CUTOVER and _given_up(seen, kind)):
             raise Problem(
                 f"{Step.Kind(kind).label} of {seen} has begun: {', '.join(late)} cannot change any more.",
-                "Go back with “Abort and restart services” first.",
+                BACK[kind],
                 code="plan.late",
             )
     profile = values.get("profile")
@@ -94,6 +91,11 @@ def _refuse_late(seen: Migration, changed: list[str], values: dict[str, Any]) ->
                 "Choose a profile with the same place on the platform.",
                 code="plan.placed",
             )
+
+
+def _given_up(migration: Migration, kind: str) -> bool:
+    """Its next try is planned from scratch: a wrong address or name can be corrected, with the source off too."""
+    return migration.steps.filter(kind=kind, state=Step.State.CANCELLED).exists()
 
 
 @transaction.atomic

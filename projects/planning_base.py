@@ -9,10 +9,18 @@ from django.contrib.auth.models import User
 from django.db import models
 
 from migrationhub.audit.record import record
-from projects.models import Project
+from projects.models import Migration, Project, Step, StepAttempt
 from servers.models import Change
 
 SECRETS = frozenset({"secret", "passphrase", "become_password"})
+NOT_BEGUN = (Step.State.WAITING, Step.State.READY, Step.State.UNDONE, Step.State.NOT_APPLICABLE)
+
+
+def begun(migration: Migration, kind: str) -> bool:
+    """Whether a step was started and not taken back; a cancelled one may have left something behind."""
+    return migration.steps.filter(kind=kind).exclude(state__in=NOT_BEGUN).exists() or (
+        StepAttempt.objects.filter(step__migration=migration, step__kind=kind, state__in=StepAttempt.OPEN).exists()
+    )
 
 
 def plain(value: Any) -> Any:

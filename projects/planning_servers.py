@@ -13,11 +13,14 @@ from django.db.models import F
 from migrationhub.audit.record import record
 from migrationhub.lib.findings import Problem
 from projects.errors import Conflict
-from projects.models import Migration, Project, StepAttempt
+from projects.models import Action, Migration, Project, Step, StepAttempt
 from servers.models import Change, HostKey, Run, Server
 from servers.models.run import OPEN
 
-from .planning_base import write
+from .planning_base import begun, write
+
+REACHED = ("address", "port", "credential", "manager", "directory")
+ANOTHER = ("address", "manager", "directory")  # with another of these it may be another machine
 
 
 @dataclass(frozen=True)
@@ -71,16 +74,29 @@ def add_servers(
 @transaction.atomic
 def change_server(*, project: Project, server: Server, values: dict[str, Any], user: User) -> Server:
     """At another address it is asked again: findings and facts of the old one say nothing about the new one."""
-    reached = ("address", "port", "credential", "manager", "directory")
-    if any(name in values and getattr(server, name) != values[name] for name in reached):
-        if Run.objects.filter(server=server, state__in=OPEN).exists():
-            raise Conflict(
-                f"Work on {server} is under way.", "Wait until it ends, or cancel it; then change the server."
-            )
+    changed = [name for name in REACHED if name in values and getattr(server, name) != values[name]]
+    # First: an action that is about to begin on this server then sees that it was changed.
+    Migration.objects.filter(source=server).update(version=F("version") + 1)
+    if changed:
+        _refuse_other_machine(server, changed)
         values = {**values, "findings": []}
     write(server, values, user=user, verb="server.change", project=project)
-    Migration.objects.filter(source=server).update(version=F("version") + 1)
     return server
+
+
+def _refuse_other_machine(server: Server, changed: list[str]) -> None:
+    """Work in hand goes on where it began, and what was stopped on one machine is not copied from another."""
+    mine = Action.objects.filter(attempt__step__migration__source=server, state=Action.State.RUNNING)
+    if mine.exists() or Run.objects.filter(server=server, state__in=OPEN).exists():
+        raise Conflict(f"Work on {server} is under way.", "Wait until it ends, or cancel it; then change the server.")
+    another = [name for name in changed if name in ANOTHER]
+    going = Migration.objects.filter(source=server, state=Migration.State.OPEN)
+    if another and any(begun(migration, Step.Kind.STOP) for migration in going):
+        raise Problem(
+            f"The cutover of {server} has begun: {', '.join(another)} cannot change any more.",
+            "Go back with “Abort and restart services” first.",
+            code="server.in_cutover",
+        )
 
 
 @transaction.atomic

@@ -11,10 +11,10 @@ from django.db.models import F
 from migrationhub.audit.record import record
 from migrationhub.lib.findings import Problem
 from projects.calendar import Window, overlap
-from projects.models import ChangeFreeze, Migration, Profile, Project, Wave
+from projects.models import ChangeFreeze, Migration, Profile, Project, Step, Wave
 from servers.models import Change
 
-from .planning_base import write
+from .planning_base import begun, write
 
 # What a target was made by: another choice would not change what is there.
 PLACE = {
@@ -31,6 +31,17 @@ PLACE = {
     "migration_network_id": "migration network",
     "nic_type_id": "NIC type",
     "disk_gib": "disk size",
+}
+# What the final delta and the move are made from: fixed for a server whose services are being stopped or are.
+RECIPE = {
+    "mover": "mover",
+    "paths": "directories",
+    "exclusions": "exclusions",
+    "consistency": "consistency",
+    "consistency_options": "options of the consistency",
+    "proof": "proof",
+    "addressing": "addressing",
+    "production_network_id": "production network",
 }
 
 
@@ -94,11 +105,12 @@ def save_profile(*, project: Project, profile: Profile | None = None, values: di
     found = profile or Profile(project=project)
     new = found.pk is None
     if not new:
-        _refuse_moving_targets(found, values)
-    write(found, values, user=user, verb="profile.create" if new else "profile.change", project=project)
-    if not new:
+        # First: a step that is about to begin with this profile then sees that it was changed.
         Migration.objects.filter(profile=found).update(version=F("version") + 1)
         Wave.objects.filter(migrations__profile=found).update(version=F("version") + 1)
+        _refuse_moving_targets(found, values)
+        _refuse_in_mid_cutover(found, values)
+    write(found, values, user=user, verb="profile.create" if new else "profile.change", project=project)
     return found
 
 
@@ -112,4 +124,18 @@ def _refuse_moving_targets(profile: Profile, values: dict[str, Any]) -> None:
             f"The targets of {', '.join(names)} were made with this profile: {fields} cannot change under them.",
             "Make a second profile with the new choices for the servers that come next.",
             code="profile.in_use",
+        )
+
+
+def _refuse_in_mid_cutover(profile: Profile, values: dict[str, Any]) -> None:
+    """The owner signed this recipe and services were stopped for it: it does not change before the move is made."""
+    changed = [name for name in RECIPE if name in values and values[name] != getattr(profile, name)]
+    going = Migration.objects.filter(profile=profile, state=Migration.State.OPEN).select_related("source")
+    names = [str(migration) for migration in going if changed and begun(migration, Step.Kind.STOP)]
+    if names:
+        fields = ", ".join(RECIPE[name] for name in changed)
+        raise Problem(
+            f"The cutover of {', '.join(names)} has begun with this profile: {fields} cannot change under it.",
+            "Make a second profile for the servers that come next, or abort the cutover first.",
+            code="profile.in_cutover",
         )
