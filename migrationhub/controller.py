@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 # The workflow is walked when something changed, and this often for what time alone brings (seconds).
 CLOCK_PASS = 2.0
+# After a pass that failed, in seconds.
+DATABASE_PAUSE = 2.0
 
 
 class Controller:
@@ -43,7 +45,7 @@ class Controller:
         self.walked_at = 0.0
 
     def run(self) -> None:
-        """Until `stopping` is set. A database that does not answer is waited for."""
+        """Until `stopping` is set. A database that does not answer is waited for; no fault ends the loop."""
         while not self.stopping.is_set():
             began = time.monotonic()
             try:
@@ -52,7 +54,10 @@ class Controller:
             except DatabaseError:
                 log.exception("The database does not answer; the controller tries again.")
                 connection.close()
-                self.stopping.wait(2)
+                self.stopping.wait(DATABASE_PAUSE)
+            except Exception:
+                log.exception("A pass of the controller failed; it tries again.")
+                self.stopping.wait(DATABASE_PAUSE)
             self.stopping.wait(max(0.05, settings.CONTROLLER_TICK - (time.monotonic() - began)))
         self.lookers.shutdown(wait=True, cancel_futures=True)
         self.pool.close()

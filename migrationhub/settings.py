@@ -148,6 +148,8 @@ Q_CLUSTER = {
 # Seconds that the tests shorten.
 CONTROLLER_TICK = float(env.text("CONTROLLER_TICK", "0.5"))
 CONTROLLER_LEASE = float(env.text("CONTROLLER_LEASE", "10"))
+# A message that waits so long beside idle workers says that they are stuck; they are started anew.
+TASK_PATIENCE = float(env.text("TASK_PATIENCE", "30"))
 # Acts that run at the same time; more wait as queued, and the page says so.
 RUN_LIMIT = env.number("RUN_LIMIT", 16)
 DEBUG_PROPAGATE_EXCEPTIONS = False

@@ -8,8 +8,10 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -70,6 +72,7 @@ class HubProcesses:
             "WORKERS": "2",
             "CONTROLLER_LEASE": "2",
             "CONTROLLER_TICK": "0.2",
+            "TASK_PATIENCE": "5",
             **over,
         }
 
@@ -86,10 +89,6 @@ class HubProcesses:
             )
         self.started.append(process)
         return process
-
-    def migrate(self) -> None:
-        if self.manage("migrate", "--no-input", "-v", "0").wait(60):
-            pytest.fail(self.words())
 
     def start_up(self) -> None:
         """`manage.py up`, until its page answers."""
@@ -135,11 +134,21 @@ class HubProcesses:
             process.wait(10)
 
 
+@cache
+def migrated() -> bytes:
+    """A SQLite file with all tables, made once."""
+    with tempfile.TemporaryDirectory() as directory:
+        hub = HubProcesses(Path(directory))
+        if hub.manage("migrate", "--no-input", "-v", "0").wait(60):
+            pytest.fail(hub.words())
+        return hub.database.read_bytes()
+
+
 @contextlib.contextmanager
 def hub_processes(directory: Path) -> Iterator[HubProcesses]:
     """A migrated SQLite file that is the test's own database meanwhile."""
     hub = HubProcesses(directory)
-    hub.migrate()
+    hub.database.write_bytes(migrated())
     default = connections["default"]
     before, name = default.connection, default.settings_dict["NAME"]
     default.connection, default.settings_dict["NAME"] = None, str(hub.database)

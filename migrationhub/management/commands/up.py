@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
 import subprocess
@@ -14,10 +15,21 @@ from typing import Any
 from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandParser
+from django.db import DatabaseError, connection
+
+from servers import tasks
 
 MANAGE = str(Path(settings.BASE_DIR) / "manage.py")
 # Workers finish the act in hand; acts are short, and a message that nobody finished is found again.
 STOP_LIMIT = 30
+PR_SET_PDEATHSIG = 1  # prctl(2)
+LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+def ends_with_us() -> None:
+    """In the child before it starts: it is told to end when `up` dies, however that dies."""
+    if LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl")
 
 
 class Child:
@@ -31,7 +43,7 @@ class Child:
         self.delay = 0.5
 
     def start(self) -> None:
-        self.process = subprocess.Popen(self.argv, start_new_session=True)
+        self.process = subprocess.Popen(self.argv, start_new_session=True, preexec_fn=ends_with_us)
         self.started = time.monotonic()
         pids = Path(settings.VAR_DIR) / "pids"
         pids.mkdir(parents=True, exist_ok=True)
@@ -41,9 +53,13 @@ class Child:
         return self.process is not None and self.process.poll() is not None
 
     def due(self) -> bool:
-        if time.monotonic() - self.started > 30:
+        if self.age() > 30:
             self.delay = 0.5
-        return time.monotonic() - self.started > self.delay
+        return self.age() > self.delay
+
+    def age(self) -> float:
+        """Seconds since it was started last."""
+        return time.monotonic() - self.started
 
     def signal(self, number: int) -> None:
         if self.process is not None:
@@ -54,6 +70,8 @@ class Child:
 class Command(BaseCommand):
     help = "Run web (gunicorn), task workers (qcluster) and controller together; stop them cleanly on SIGTERM."
 
+    look_at = 0.0  # when to look for stuck workers next
+
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--bind", default="127.0.0.1:8000", help="address:port of the web pages")
 
@@ -61,7 +79,7 @@ class Command(BaseCommand):
         call_command("migrate", interactive=False, verbosity=0)
         call_command("collectstatic", interactive=False, verbosity=0)
         manage = [sys.executable, MANAGE]
-        web = [sys.executable, "-m", "gunicorn", "migrationhub.wsgi", "--bind", options["bind"]]
+        web = [sys.executable, "-m", "gunicorn", "migrationhub.wsgi", "--bind", options["bind"], "--no-control-socket"]
         children = [
             Child("web", [*web, "--worker-class", "gthread", "--workers", "2", "--threads", "4", "--timeout", "60"]),
             Child("qcluster", [*manage, "qcluster"]),
@@ -80,8 +98,23 @@ class Command(BaseCommand):
                     child.signal(signal.SIGKILL)  # what a killed parent left behind of its group
                     self.stderr.write(f"{child.name} ended; it is started again.")
                     child.start()
+            self.free_stuck(children[1])
             time.sleep(0.2)
         self.stop(children)
+
+    def free_stuck(self, workers: Child) -> None:
+        """End task workers that wait beside messages; the loop starts them again."""
+        if time.monotonic() < self.look_at or workers.age() < settings.TASK_PATIENCE:
+            return
+        self.look_at = time.monotonic() + settings.TASK_PATIENCE / 6
+        try:
+            if tasks.stalled():
+                self.stderr.write("Messages wait and no worker takes them; the workers are started anew.")
+                workers.signal(signal.SIGKILL)
+        except DatabaseError as error:
+            self.stderr.write(f"The database does not answer: {error}")
+        finally:
+            connection.close()
 
     def stop(self, children: list[Child]) -> None:
         for child in children:
