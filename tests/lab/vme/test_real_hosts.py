@@ -188,7 +188,8 @@ def test_a_debian_clone_boots_is_reached_and_moves(nspawn_lab: NspawnLab, tmp_pa
         _, progress = run(lambda memo: platform.advance_power("on", external_id, "on", memo), timeout=60)
         assert progress.state == "succeeded", progress.reason
         # The guest still has its old address: a resize does not rewrite what is inside.
-        assert address in inside(platform, external_id, "ip-old", "ip -br -4 address")
+        waits = f"for i in $(seq 60); do ip -br -4 address | grep -q {address}/ && break; sleep 0.5; done"
+        assert address in inside(platform, external_id, "ip-old", f"{waits}; ip -br -4 address")
         with pytest.raises(Unreachable):
             connect(replace(endpoint, address=lab.address("production", 77)), connect_timeout=2)
         _, progress = run(lambda memo: platform.advance_delete("delete", external_id, memo), timeout=60)
