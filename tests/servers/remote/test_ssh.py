@@ -249,9 +249,9 @@ def answering(text: bytes) -> Iterator[int]:
 def test_host_that_accepts_and_hangs_times_out(endpoint: Endpoint, text: bytes) -> None:
     with answering(text) as port:
         began = time.monotonic()
-        with pytest.raises(TimedOut, match=r"no SSH server answered within 0\.5 s") as caught:
-            connect(replace(endpoint, address="127.0.0.1", port=port), banner_timeout=0.5)
-    assert time.monotonic() - began < 4 and not caught.value.lasting
+        with pytest.raises(TimedOut, match=r"no SSH server answered within 2 s") as caught:
+            connect(replace(endpoint, address="127.0.0.1", port=port), banner_timeout=2)
+    assert time.monotonic() - began < 15 and not caught.value.lasting
 
 
 def test_port_of_something_else_is_told(endpoint: Endpoint) -> None:
