@@ -47,6 +47,15 @@ def walk(lane: Any) -> None:
     attempts.advance(lane, attempts.newest_runs([lane]))
 
 
+def test_a_press_is_not_refused_because_waiting_became_ready_meanwhile(engine, migration, lead) -> None:
+    step = migration.steps.get(kind=K.INITIAL)
+    engine.step()
+    assert (step.state, step_state(migration, K.INITIAL)) == (S.WAITING, S.READY)
+    workflow.start_step(step.pk, user=lead, seen_state=step.state, seen_attempt=0)
+    with pytest.raises(Conflict, match="older"):
+        workflow.start_step(step.pk, user=lead, seen_state=S.READY, seen_attempt=0)
+
+
 def test_a_request_to_stop_in_between_keeps_the_next_action_from_beginning(engine, migration, lead) -> None:
     """Else a shutdown could begin after the page had said that it stops before the next act."""
     step = at_first_action(engine, migration, lead)
