@@ -22,7 +22,10 @@ CUT = (Step.Kind.STOP, Step.Kind.FINAL)
 def abort_unmet(lane: Lane) -> list[str]:
     """Why the cutover cannot be aborted by starting the services again; empty when it can."""
     if lane.source_may_be_off():
-        return ["The shutdown of the source has begun: services cannot just be started again."]
+        return [
+            "The shutdown of the source has begun: services cannot just be started again. "
+            "Go on to the end, or call the lead before anybody switches the source on."
+        ]
     undoing = any(lane.state(kind) == Step.State.UNDOING for kind in CUT)
     if undoing or any(attempt.mode == StepAttempt.Mode.ROLLBACK and attempt.is_open for attempt in _tries(lane)):
         return ["The cutover is being taken back already."]
@@ -45,6 +48,11 @@ def abort_cutover(migration_id: int, *, user: User, why: str) -> None:
     with transaction.atomic():
         if not Migration.objects.filter(pk=migration_id, version=migration.version).update(version=F("version") + 1):
             raise Conflict(f"{migration} was changed a moment ago.", "Look again.", code="migration.version")
+        # From here no action of this server begins; one that began since the first look, a shutdown, counts.
+        lane = lane_of(Migration.objects.get(pk=migration_id))
+        missing = abort_unmet(lane)
+        if missing:
+            raise NotReady(missing)
         for kind in CUT:
             step, attempt = lane.steps[kind], lane.open_attempt(kind)
             if attempt is not None and attempt.state != StepAttempt.State.CANCELLING:

@@ -21,9 +21,11 @@ from projects.models import (
     ChecklistItem,
     Decision,
     Hold,
+    Membership,
     Migration,
     Project,
     Step,
+    StepAttempt,
     Wave,
 )
 from projects.steps.base import Lane, open_items
@@ -165,6 +167,10 @@ def decide(approval_id: int, *, user: User, verdict: str, comment: str, digest: 
             code="approval.digest",
         )
     lanes = application_lanes(approval.wave_id, approval.application)
+    if not lanes:
+        raise Conflict(f"No server of {approval.application} is in {approval.wave} any more.", "Look at its page.")
+    if verdict != Decision.Verdict.APPROVE:
+        _refuse_too_late(lanes)
     if approval.gate == Approval.Gate.SIGN_OFF and digests.now(lanes) != digest:
         gates.follow(lanes[0].migration)
         raise Conflict(
@@ -211,21 +217,44 @@ def _check_may_decide(approval: Approval, user: User) -> None:
                 f" ({approval.application.owner or 'nobody is named yet'}).",
                 "Ask the owner; nobody signs for them.",
             )
+        if runs_it(approval, user):
+            raise Forbidden(
+                "The sign-off is given in the role of an application owner, by somebody who did not run the migration.",
+                f"A lead can make somebody else the owner of {approval.application}.",
+            )
     elif role_in(approval.wave.project, user) not in PLAN:
         raise Forbidden("The go is given by a lead of the project.", "Ask a lead.")
     if approval.requested_by_id == user.pk:
         raise Forbidden("Nobody approves their own request.", "Ask somebody else.")
 
 
+def runs_it(approval: Approval, user: User) -> bool:
+    """Not in the role of an application owner (now a lead, say), or somebody who started a step of these servers."""
+    if role_in(approval.wave.project, user) != Membership.Role.OWNER:
+        return True
+    mine = StepAttempt.objects.filter(started_by=user, step__migration__application=approval.application_id)
+    return mine.exists()
+
+
+def _refuse_too_late(lanes: list[Lane]) -> None:
+    """A no must never be recorded as if it stopped something that goes on."""
+    if all(digests.settled(lane) for lane in lanes):
+        names = ", ".join(lane.migration.source.name for lane in lanes)
+        raise NotReady(
+            [f"The cutover of {names} has begun: a no stops nothing any more."],
+            "Call whoever runs it: “Abort and restart services” goes back, as long as the source is on.",
+        )
+
+
 def approve_unmet(approval: Approval, lanes: list[Lane]) -> list[str]:
     """What keeps this approval from being given now."""
     if approval.state == Approval.State.APPROVED:
         return ["It is approved already."]
+    if lanes and all(lane.over(Step.Kind.STOP) for lane in lanes):
+        return [f"{lane.migration.source.name}: its services are stopped already." for lane in lanes]
     missing = []
     for lane in lanes:
         name = lane.migration.source.name
-        if lane.over(Step.Kind.STOP):
-            missing.append(f"{name}: its services are stopped already.")
         if approval.gate == Approval.Gate.SIGN_OFF:
             missing += [f"{name}: “{item.title}” is open on the checklist." for item in open_items(lane, Step.Kind.UAT)]
             continue

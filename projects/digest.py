@@ -90,7 +90,27 @@ def digest(subject: dict[str, Any]) -> str:
 
 def now(lanes: list[Lane]) -> str:
     """The digest of what a sign-off would be about at this moment."""
-    return digest(plain(subject_of([lane for lane in lanes if lane.migration.state == "open"])))
+    return digest(sign_off_subject([lane for lane in lanes if lane.migration.state == "open"]))
+
+
+def settled(lane: Lane) -> bool:
+    """Its services are being stopped or were, on what was signed: its part of the decisions stands as it was made."""
+    attempt = lane.open_attempt(Step.Kind.STOP)
+    if attempt is None:
+        return lane.over(Step.Kind.STOP)
+    return not any(a.operation == "compare_services" and a.state == "failed" for a in attempt.actions.all())
+
+
+def sign_off_subject(lanes: list[Lane]) -> dict[str, Any]:
+    """What is to be signed now. A server in mid-cutover keeps the part that was signed; the others are as they are."""
+    subject = plain(subject_of(lanes))
+    approval = lanes[0].approvals.get(Approval.Gate.SIGN_OFF) if lanes else None
+    signed = approval.subject.get("servers", {}) if approval else {}
+    for lane in lanes:
+        key = str(lane.migration.pk)
+        if settled(lane) and key in signed:
+            subject["servers"][key] = signed[key]
+    return subject
 
 
 def plain(subject: dict[str, Any]) -> dict[str, Any]:

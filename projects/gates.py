@@ -68,12 +68,12 @@ def follow(migration: Migration) -> None:
 
 
 def _tend(wave_id: int, application_id: int, lanes: list[Lane]) -> None:
-    if any(lane.over(Step.Kind.STOP) or lane.open_attempt(Step.Kind.STOP) for lane in lanes):
-        # Services are being stopped or were: the decisions stand as they were made, unless the record differed.
-        _void_by_difference(wave_id, application_id, lanes)
-        return
+    if all(digests.settled(lane) for lane in lanes):
+        return  # services are being stopped or were: the decisions stand as they were made
     if all(evidence_taken(lane) for lane in lanes):
-        _follow(wave_id, application_id, Gate.SIGN_OFF, digests.plain(digests.subject_of(lanes)), lanes)
+        _follow(wave_id, application_id, Gate.SIGN_OFF, digests.sign_off_subject(lanes), lanes)
+    if any(lane.open_attempt(Step.Kind.STOP) for lane in lanes):
+        return  # the go was used: a stop that found other services goes on once the owner has looked again
     sign_off = lanes[0].approvals.get(Gate.SIGN_OFF)
     if sign_off and sign_off.state == State.APPROVED and all(lane.over(Step.Kind.UAT) for lane in lanes):
         _follow(wave_id, application_id, Gate.GO, digests.plain(digests.go_subject(lanes, sign_off)), lanes)
@@ -131,12 +131,3 @@ def _void_go(lanes: list[Lane]) -> None:
                 "approval.stale", approval, project_id=lanes[0].migration.project_id, why="The sign-off is not valid."
             )
             Change.bump()
-
-
-def _void_by_difference(wave_id: int, application_id: int, lanes: list[Lane]) -> None:
-    """The services that were found at the stop are not the signed ones: the sign-off is void."""
-    for lane in lanes:
-        attempt = lane.open_attempt(Step.Kind.STOP)
-        if attempt and any(a.operation == "compare_services" and a.state == "failed" for a in attempt.actions.all()):
-            _follow(wave_id, application_id, Gate.SIGN_OFF, digests.plain(digests.subject_of(lanes)), lanes)
-            return

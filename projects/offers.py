@@ -12,7 +12,7 @@ from django.urls import reverse
 from projects import abort, decisions, workflow
 from projects.access import PLAN, RUN, may_sign, role_in
 from projects.lanes import application_lanes, lane_of, lanes_for
-from projects.models import Application, Approval, Membership, Migration, Step, StepAttempt, Wave
+from projects.models import Action, Application, Approval, Membership, Migration, Step, StepAttempt, Wave
 from projects.steps import MODULES
 from projects.steps.base import Lane, open_items
 
@@ -138,7 +138,8 @@ def application_offers(
             offers.append(_open_offer(lanes, role, args))
     for gate in (Approval.Gate.SIGN_OFF, Approval.Gate.GO):
         approval = lanes[0].approvals.get(gate)
-        may = may_sign(application, user) if gate == Approval.Gate.SIGN_OFF else role in PLAN
+        signs = may_sign(application, user) and role == Membership.Role.OWNER
+        may = signs if gate == Approval.Gate.SIGN_OFF else role in PLAN
         if approval is not None and may and approval.state != Approval.State.APPROVED:
             offers += _decision_offers(approval, lanes)
     return offers
@@ -229,10 +230,18 @@ def _lane_waits(lane: Lane, role: str | None, user: Person) -> list[Waiting]:
                 )
             )
     if role in PLAN and lane.open_attempt(Step.Kind.VALIDATION) and not workflow.completion_unmet(lane):
-        found.append(
-            Waiting(f"{migration.source.name} can be declared complete", "All probes passed.", page, "Declare")
-        )
+        title = f"{migration.source.name} can be declared complete"
+        found.append(Waiting(title, _probe_words(lane), page, "Declare"))
     return found
+
+
+def _probe_words(lane: Lane) -> str:
+    """What final validation has seen: nothing asked is not the same as passed."""
+    attempt = lane.open_attempt(Step.Kind.VALIDATION)
+    asked = [action for action in (attempt.actions.all() if attempt else ()) if action.operation == "probe"]
+    if asked and all(action.state == Action.State.DONE for action in asked):
+        return "All probes passed."
+    return "No probe asked it in production: nothing but people has seen that it works."
 
 
 def _gate_waits(lanes: list[Lane], role: str | None, user: Person) -> list[Waiting]:
