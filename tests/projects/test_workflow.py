@@ -315,3 +315,14 @@ def test_no_go_without_a_valid_sign_off(engine: Engine, migration: Migration, le
     approval = Approval.objects.get(gate="go")
     with pytest.raises(NotReady, match="has not signed"):
         decisions.decide(approval.pk, user=lead, verdict="approve", comment="", digest=approval.digest)
+
+
+def test_a_delta_that_is_always_due_does_not_keep_the_stop_waiting(engine: Engine, migration: Migration, lead) -> None:
+    signed_and_go(engine, migration, lead, go=False)
+    start(migration, K.DELTA, lead)
+    Migration.objects.filter(pk=migration.pk).update(delta_every_minutes=1, next_delta_at=timezone.now())
+    approval = Approval.objects.get(gate="go")
+    decisions.decide(approval.pk, user=lead, verdict="approve", comment="", digest=approval.digest)
+    engine.settle()
+    assert migration.steps.get(kind=K.DELTA).attempts.count() == 1
+    assert state(migration, K.STOP) == S.DONE
