@@ -182,7 +182,7 @@ def make_migration(
         over["profile"] = make_profile(project)
     if "source" not in over:
         over["source"] = make_server()
-    migration = Migration.objects.create(project=project, **over)
+    migration = Migration.objects.create(project=project, **{"new_address": f"10.0.1.{number() % 250 + 1}/24", **over})
     if target:
         make_target(migration)
     if steps:

@@ -6,7 +6,7 @@ import ipaddress
 
 from django.utils import timezone
 
-from servers.models import NameServer
+from servers.models import NameServer, Run
 from servers.progress import Memo, Progress, State
 from servers.remote import dns
 from servers.remote.dns import DnsResult, RecordSet, TsigKey
@@ -28,7 +28,9 @@ class Dns(Operation):
         rtype = "AAAA" if ipaddress.ip_address(address).version == 6 else "A"
         name = parameters["name"]
         if "old" not in job.memo:
-            old = dns.look_up(server.address, server.zone, name, rtype, port=server.port)
+            now = dns.look_up(server.address, server.zone, name, rtype, port=server.port)
+            old = found_by_an_earlier_try(job, rtype) if now.values == (address,) else None
+            old = old or now
             return {**job.memo, "old": old.as_dict()}, Progress(next_act="change", log=(f"Found: {old}.",))
         if "done" not in job.memo:
             result = dns.change(
@@ -64,6 +66,16 @@ class Dns(Operation):
     def observe(self, job: Job) -> Progress:
         act = "look up" if "old" not in job.memo else "change" if "done" not in job.memo else "prove"
         return Progress(next_act=act)
+
+
+def found_by_an_earlier_try(job: Job, rtype: str) -> RecordSet | None:
+    """The record from before all tries: one that changed it and ended unproven must not make the new the old."""
+    for run in Run.objects.filter(work_key=job.run.work_key, number__lt=job.run.number).order_by("number"):
+        if "old" in run.memo:
+            found = RecordSet.from_dict(run.memo["old"])
+            if (found.name, found.rtype) == (job.parameters["name"], rtype):
+                return found
+    return None
 
 
 def tsig(server: NameServer) -> TsigKey:

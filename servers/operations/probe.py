@@ -76,6 +76,13 @@ def ask(probe: Probe, job: Job) -> probes.ProbeOutcome:
 
 def verdict(parameters: dict[str, Any], outcomes: dict[str, dict[str, Any]], first: dict[str, str]) -> Progress:
     """Succeeded unless all must pass and one did not; what could not be determined is not passed."""
+    if not outcomes:
+        words = f"No probe is set for the place “{parameters['place']}” any more: nothing was asked."
+        result: dict[str, Any] = {"passed": 0, "failed": 0, "all": 0, "first_passed_at": ""}
+        if parameters["must_pass"]:
+            words += " Set one on the page of its plan, then retry."
+            return Progress(state=State.FAILED, reason=words, code="probe.none", result=result)
+        return Progress(state=State.SUCCEEDED, reason=words, result=result)
     bad = [outcome for outcome in outcomes.values() if not outcome["passed"]]
     result = {
         "passed": len(outcomes) - len(bad),

@@ -13,6 +13,8 @@ from .base import Job, Operation, failed
 
 # A machine that does not go down within this time needs a person, in seconds.
 LIMIT = 300
+# A machine that does not answer for so long cannot be asked to go down, in seconds; less than the patience.
+DEAF = 30
 # It counts as gone when nothing answers for so long, in seconds.
 QUIET = 4
 
@@ -39,12 +41,15 @@ class Shutdown(Operation):
             connection = job.connection("server")
             boot = power.boot_id(connection)
             power.shut_down(connection)
+            said = "Asked to shut down."
         except Unreachable:
-            if "trying" not in job.memo:
-                raise  # it may only be a moment; asked again, then proven
-            boot = ""
+            since = job.run.contact_lost_since
+            if since is None or (timezone.now() - since).total_seconds() < DEAF:
+                raise  # it may only be a moment
+            # It is off already, or its sshd is: whether it is there is looked at, by all its ports.
+            boot, said = "", f"{server.name} does not answer and was not asked; it is looked at whether it is gone."
         memo = {**job.memo, "asked": timezone.now().timestamp(), "boot": boot, "ports": ports}
-        return memo, Progress(phase="shutting down", check_after=2, log=("Asked to shut down.",))
+        return memo, Progress(phase="shutting down", check_after=2, log=(said,))
 
     def prove(self, job: Job) -> tuple[Memo, Progress]:
         server = job.server("server")
@@ -56,7 +61,7 @@ class Shutdown(Operation):
         waited = timezone.now().timestamp() - job.memo["asked"]
         if waited > LIMIT:
             return job.memo, failed(
-                f"{server.name} was asked to shut down {int(waited)} s ago and still answers: {proof.text}"
+                f"{server.name} should be off since {int(waited)} s and is not: {proof.text}"
                 " Look at its console, switch it off there, then retry.",
                 "shutdown.still_there",
             )
