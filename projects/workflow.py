@@ -132,7 +132,15 @@ def set_delta_schedule(migration_id: int, *, user: User | None, minutes: int) ->
     migration = Migration.objects.get(pk=migration_id)
     if not 0 <= minutes <= 7 * 24 * 60:
         raise NotReady([f"minutes={minutes}: expected 0 (by hand) to 10080 (a week)."])
+    lane = lane_of(migration)
+    if minutes and (lane.over(Step.Kind.STOP) or lane.open_attempt(Step.Kind.STOP)):
+        raise NotReady([f"The cutover of {migration} has begun: no delta comes any more."])
+    if migration.state != Migration.State.OPEN:
+        raise NotReady([f"The migration of {migration} is {migration.get_state_display().lower()}."])
     with transaction.atomic():
+        if minutes and lane.state(Step.Kind.DELTA) == State.CANCELLED:
+            # A cancelled delta starts nothing by itself; whoever sets a schedule wants it to.
+            move_step(lane.steps[Step.Kind.DELTA], State.READY, reason="")
         Migration.objects.filter(pk=migration_id).update(
             delta_every_minutes=minutes,
             next_delta_at=timezone.now() + timedelta(minutes=minutes) if minutes else None,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from projects.errors import NotReady
 from projects.models import Profile, Step
-from servers.models import HostKey
+from servers.models import HostKey, Placement
 from servers.targets import new_target
 
 from .base import Item, Lane, Plan, StepModule, Unmet, busy
@@ -40,7 +41,13 @@ class InitialMigration(StepModule):
         """The target's row and the key by which we will reach it; the instance itself is made by `provision`."""
         migration = lane.migration
         if migration.target_id is None:
-            migration.target = new_target(migration.source, profile_of(migration).platform)
+            platform = profile_of(migration).platform
+            if Placement.objects.filter(platform=platform, label=migration.source.name).exists():
+                raise NotReady(
+                    [f"{platform} has a target named {migration.source.name} already, of another migration."],
+                    "Enter this server by another name.",
+                )
+            migration.target = new_target(migration.source, platform)
             migration.save(update_fields=["target"])
 
     def plan(self, lane: Lane) -> list[Plan]:

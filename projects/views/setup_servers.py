@@ -175,7 +175,7 @@ def server_check(request: HttpRequest, slug: str, pk: int) -> HttpResponse:
 def servers_check(request: HttpRequest, slug: str) -> HttpResponse:
     """The ticked ones, or all."""
     project = project_for(request, slug, PLAN)
-    wanted = [int(value) for value in request.POST.getlist("server") if value.isdigit()]
+    wanted = [int(value) for value in request.POST.getlist("server") if value.isdecimal() and len(value) < 19]
     found = list(sources(project).filter(pk__in=wanted) if wanted else sources(project))
     for each in found:
         checks.request_server_check(each, user=person(request))

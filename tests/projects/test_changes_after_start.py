@@ -8,10 +8,11 @@ import pytest
 from django.contrib.auth.models import User
 
 from migrationhub.lib.findings import Problem
-from projects import planning, planning_servers, planning_waves
-from projects.errors import Conflict
+from projects import planning, planning_servers, planning_waves, workflow
+from projects.errors import Conflict, NotReady
 from projects.models import Migration, Step
 from servers.models import Server
+from servers.targets import new_target
 from tests import factories as make
 
 pytestmark = pytest.mark.django_db
@@ -98,3 +99,33 @@ def test_a_wrong_address_can_be_corrected_once_the_try_is_given_up(migration: Mi
     put(migration, K.CUTOVER, S.CANCELLED)
     planning.plan_server(migration=migration, values=values, user=user)
     assert Migration.objects.get(pk=migration.pk).new_address == "10.0.0.9/24"
+
+
+def test_a_schedule_is_refused_where_no_delta_comes_any_more(migration: Migration, user: User) -> None:
+    put(migration, K.STOP, S.DONE)
+    with pytest.raises(NotReady, match="no delta comes any more"):
+        workflow.set_delta_schedule(migration.pk, user=user, minutes=5)
+    workflow.set_delta_schedule(migration.pk, user=user, minutes=0)
+    put(migration, K.STOP, S.WAITING)
+    Migration.objects.update(state="complete")
+    with pytest.raises(NotReady, match="is complete"):
+        workflow.set_delta_schedule(migration.pk, user=user, minutes=5)
+
+
+def test_a_new_schedule_wakes_a_step_that_was_cancelled(migration: Migration, user: User) -> None:
+    """Else the page says that a delta is due every five minutes, and none ever comes."""
+    put(migration, K.DELTA, S.CANCELLED)
+    workflow.set_delta_schedule(migration.pk, user=user, minutes=5)
+    assert migration.steps.get(kind=K.DELTA).state == S.READY
+
+
+def test_a_name_that_is_taken_on_the_platform_is_told(migration: Migration, user: User) -> None:
+    first = make.make_migration(
+        project=migration.project, profile=migration.profile, source=make.make_server("shop-db")
+    )
+    Migration.objects.filter(pk=first.pk).update(state="complete")
+    new_target(first.source, first.profile.platform)
+    step = migration.steps.get(kind=K.INITIAL)
+    with pytest.raises(NotReady, match="has a target named shop-db already"):
+        workflow.start_step(step.pk, user=user, seen_state=step.state, seen_attempt=0)
+    assert not step.attempts.exists()
