@@ -71,6 +71,8 @@ TEMPLATES = [
 ]
 
 DATABASES = {"default": env.database(env.text("DATABASE_URL") or "sqlite:///", VAR_DIR)}
+if "sqlite3" in str(DATABASES["default"]["ENGINE"]):
+    keys.kept_private(Path(str(DATABASES["default"]["NAME"])))  # sessions and host names are nobody else's to read
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 AUTHENTICATION_BACKENDS = [
@@ -105,7 +107,7 @@ STORAGES = {
         else "django.contrib.staticfiles.storage.StaticFilesStorage"
     },
 }
-MAILERS = {"default": {"BACKEND": "django.core.mail.backends.console.EmailBackend"}}
+MAILERS: dict[str, dict[str, str]] = {}  # no mail is sent: a link that opens an account must not stand in a log
 
 SECURE_CSP = {
     "default-src": [CSP.NONE],
@@ -124,6 +126,9 @@ SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 SECURE_SSL_REDIRECT = HTTPS
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS
+# A house's own host is in no browser's preload list; no mail is sent (above).
+SILENCED_SYSTEM_CHECKS = ["security.W021", "mail.W001"]
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if env.flag("BEHIND_PROXY") else None
 
 # django-q2 is a trigger, never a ledger: short acts, the rows in `servers.models.run` are the truth.

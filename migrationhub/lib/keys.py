@@ -36,3 +36,15 @@ def stored(path: Path, make: Callable[[], str]) -> str:
     finally:
         fresh.unlink()
     return path.read_text(encoding="ascii").strip()
+
+
+def kept_private(path: Path) -> None:
+    """Make the file readable by its user alone, before anything is written to it. SQLite's own files follow it."""
+    if not path.parent.is_dir():
+        return
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        if path.stat().st_mode & 0o077:
+            path.chmod(0o600)
+    except PermissionError:
+        pass  # another user's: whoever runs the hub sees to it
