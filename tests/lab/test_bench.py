@@ -67,7 +67,7 @@ def test_a_small_bench(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.lab
 def test_unequal_trees_have_no_figures_and_nothing_is_left(lab: Lab) -> None:
-    with pytest.raises(KeyboardInterrupt), Hosts.up(lab, 100, lambda text: None) as hosts:
+    with pytest.raises(KeyboardInterrupt), Hosts.up(lab, 100, 2, lambda text: None) as hosts:
         with pytest.raises(LabProblem, match=r"target-theirs: .* ended with status 3: no such luck"):
             hosts.run(THEIR_TARGET, "echo no such luck >&2; exit 3")
         hosts.run(OUR_TARGET, f"mkdir {TREE} && touch {TREE}/more")
@@ -98,6 +98,12 @@ def test_numbers_that_show_nothing_are_refused(lab: Lab, files: int, rounds: int
     with pytest.raises(LabProblem, match="shows nothing"):
         run.bench(lab, files, rounds, lambda text: None)
     assert not lab.dir.exists()
+
+
+def test_trees_that_have_no_room_are_refused(lab: Lab) -> None:
+    with pytest.raises(LabProblem, match=r"take [\d,]+ MiB, and /\S* has [\d,]+ MiB free"):
+        run.bench(lab, 10**9, 5, lambda text: None)
+    assert nothing_left(lab)
 
 
 def test_the_figures_are_medians(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -18,6 +18,7 @@ from servers.remote.base import Endpoint
 SOURCE, OUR_TARGET, THEIR_TARGET = "source", "target-ours", "target-theirs"
 TREE = "srv/files"  # where the recipe “files” has its tree
 LOCK_SECONDS = 5.0
+FILE_BYTES = 7_000  # that a file of the tree takes of the disk, with its inode
 
 
 class Hosts:
@@ -30,21 +31,32 @@ class Hosts:
 
     @classmethod
     @contextlib.contextmanager
-    def up(cls, lab: Lab, files: int, say: Callable[[str], None]) -> Iterator[Hosts]:
+    def up(cls, lab: Lab, files: int, copies: int, say: Callable[[str], None]) -> Iterator[Hosts]:
         """The hosts, on, with a tree of `files` plain files on the source. However it ends, nothing is left.
 
-        Raises `LabProblem` where another command holds the lab.
+        Raises `LabProblem` where another command holds the lab, or where the tree and `copies` of it have no room.
         """
         with lab.lock(LOCK_SECONDS):
             hosts = cls(lab)
             hosts.backend.down()  # what a killed bench left
             try:
+                hosts._require_room(files * (copies + 1) * FILE_BYTES)
                 say(f"making a tree of {files:,} files")
                 hosts._make(files)
                 yield hosts
             finally:
                 hosts.backend.down()
                 lab.remove()
+
+    def _require_room(self, needed: int) -> None:
+        place = next(path for path in self.backend.hosts.parents if path.exists())
+        free = shutil.disk_usage(place).free
+        if free < needed:
+            raise LabProblem(
+                f"The trees of this bench take {needed >> 20:,} MiB, and {place} has {free >> 20:,} MiB free.",
+                "Give it fewer files or rounds, or make room.",
+                code="bench.room",
+            )
 
     def _make(self, files: int) -> None:
         with tempfile.TemporaryDirectory(prefix="mh-bench-") as directory:
@@ -93,6 +105,7 @@ class Hosts:
     def empty(self) -> None:
         """As before the first copy: nothing on the targets, and no list of an earlier sync anywhere."""
         for name in (OUR_TARGET, THEIR_TARGET):
-            self.run(name, f"rm -rf {shlex.quote(TREE)}")
+            # Removing it here would keep the disk busy for a long time, at the cost of whoever copies next.
+            self.run(name, f"[ ! -e {TREE} ] || {{ mkdir -p old && mv {TREE} old/$(ls old | wc -l); }}")
         for name in (SOURCE, OUR_TARGET):
             self.run(name, "rm -rf var/lib/migrationhub run/migrationhub")

@@ -31,7 +31,7 @@ def bench(lab: Lab, files: int, rounds: int, say: Say) -> list[Case]:
             "Take at least 100 files and one round.",
             code="bench.numbers",
         )
-    with Hosts.up(lab, files, say) as hosts:
+    with Hosts.up(lab, files, 2 * rounds, say) as hosts:
         ours = Ours(hosts)
         try:
             run = _Run(hosts, ours, Theirs(hosts), files, say)

@@ -35,6 +35,8 @@ class Command(BaseCommand):
             cases = bench(Lab(options["lab"]), options["files"], options["rounds"], self.stderr.write)
         except Problem as problem:
             raise CommandError(str(problem)) from problem
+        except KeyboardInterrupt:
+            raise CommandError("interrupted: the lab is removed, no figures are written", returncode=130) from None
         finally:
             signal.signal(signal.SIGTERM, before)
         figures = report.write(out, cases)
