@@ -189,7 +189,7 @@ def _read(lane: Lane, attempt: StepAttempt, action: Action, run: Run | None) -> 
 def _tick_automatic(lane: Lane, attempt: StepAttempt, action: Action, run: Run) -> None:
     """An automatic item ticks itself from the run and links to it."""
     keys = _item_keys(attempt.step.kind, action.operation, action.parameters)
-    passed = run.state == Run.State.SUCCEEDED and not run.result.get("failed")
+    passed = run.state == Run.State.SUCCEEDED and not run.result.get("failed") and run.result.get("all") != 0
     state = ChecklistItem.State.DONE if passed else ChecklistItem.State.FAILED
     ChecklistItem.objects.filter(step=attempt.step_id, key__in=keys, automatic=True).update(
         state=state, run=run, note=run.reason[:500], at=run.finished_at

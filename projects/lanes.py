@@ -107,9 +107,25 @@ def _add_holds(lanes: dict[int, Lane], now: datetime) -> None:
             for freeze in freezes
             if freeze.project_id == migration.project_id
         ]
-        window = window_words(migration, now)
+        window = _late_words(lane) if _is_cut(lane) else window_words(migration, now)
         if window:
             lane.holds.append(Hold(kind=Hold.Kind.WINDOW, project=migration.project, wave=migration.wave, why=window))
+
+
+def _is_cut(lane: Lane) -> bool:
+    """Its services are being stopped or were: the window holds nothing back any more."""
+    return Step.Kind.STOP in lane.steps and bool(lane.over(Step.Kind.STOP) or lane.open_attempt(Step.Kind.STOP))
+
+
+def _late_words(lane: Lane) -> str:
+    """Whoever runs it must know that the window is over while the service is down; nothing waits for it."""
+    wave = lane.migration.wave
+    if wave is None or wave.ends_at is None or lane.now < wave.ends_at or lane.over(Step.Kind.CUTOVER):
+        return ""
+    return (
+        f"closed {_local(wave.ends_at, lane.migration)} in the middle of this cutover, which goes on: "
+        "it is for the lead to abort it, as long as the source is on"
+    )
 
 
 def applies(hold: Hold, migration: Migration) -> bool:

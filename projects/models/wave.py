@@ -22,7 +22,7 @@ class WaveQuerySet(models.QuerySet["Wave"]):
 
 
 class Wave(models.Model):
-    """A window limits the outage, not the copying: nothing of step 4 and later starts outside it."""
+    """A window limits the outage, not the copying: no cutover begins outside it; one that has begun is finished."""
 
     project = models.ForeignKey("projects.Project", on_delete=models.CASCADE, related_name="waves")
     name = models.CharField(max_length=100)

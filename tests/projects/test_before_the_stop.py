@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from projects.lanes import lane_of
-from projects.models import Migration
+from projects.models import Migration, Wave
 from projects.steps import MODULES
 from projects.steps.stop_services import cutover_unplanned
 from tests import factories
@@ -44,3 +44,24 @@ def test_what_the_move_would_fail_on_keeps_services_from_being_stopped(over: dic
     migration = planned(**over)
     assert missing(migration) == [code]
     assert code in [unmet.code for unmet in MODULES["stop_services"].unmet(lane_of(migration))]
+
+
+@pytest.mark.parametrize(
+    ("states", "words"),
+    [
+        ({}, "give the wave a new window"),
+        ({"stop_services": "done"}, "in the middle of this cutover, which goes on"),
+        ({"stop_services": "done", "final_delta": "done", "cutover_events": "done"}, ""),
+    ],
+)
+def test_a_window_that_ends_is_told_as_what_it_is(states: dict[str, str], words: str) -> None:
+    """A list of holds names nothing that holds nothing back."""
+    project = factories.make_project()
+    wave = factories.make_wave(project, starts_at=factories.hours(-2), ends_at=factories.hours(-1))
+    lane = lane_of(planned_in(wave, states))
+    told = " ".join(hold.why for hold in lane.holds if hold.kind == "window")
+    assert words in told and bool(told) == bool(words)
+
+
+def planned_in(wave: Wave, states: dict[str, str]) -> Migration:
+    return factories.make_migration(project=wave.project, wave=wave, states=states)

@@ -11,7 +11,7 @@ from projects import offers as offering
 from projects.errors import Conflict, Forbidden, NotReady
 from projects.lanes import lane_of
 from projects.models import Approval, Membership, Migration, Step, StepAttempt
-from servers.operations.base import failed
+from servers.operations.base import done, failed
 from tests import factories
 from tests.engine import Engine
 from tests.projects.test_workflow import initial, sign, signed_and_go, start, state, tick_owner
@@ -206,3 +206,13 @@ def test_other_services_at_the_stop_still_void_the_signature(engine, migration, 
     workflow.retry_step(migration.steps.get(kind=K.STOP).pk, user=lead, seen_attempt=1)
     engine.settle()
     assert state(migration, K.CUTOVER) == S.DONE
+
+
+def test_what_was_not_asked_ticks_nothing(engine, migration, lead) -> None:
+    factories.make_probe(migration.source, places=["source"])
+    engine.script["probe"] = [done("Nothing was asked.", passed=0, failed=0, all=0)]
+    initial(engine, migration, lead)
+    decisions.open_uat(migration.wave_id, migration.application_id, user=lead)
+    engine.settle()
+    item = migration.steps.get(kind=K.UAT).checklist.get(key="probes-source")
+    assert item.state == "failed"

@@ -42,11 +42,11 @@ def test_the_drawn_button_starts_the_step(house: House) -> None:
 
 def test_an_old_page_starts_nothing_and_is_shown_what_is_now(house: House) -> None:
     url = reverse("step-start", args=[step_of(house).pk])
-    Step.objects.filter(pk=step_of(house).pk).update(state="ready")
+    Step.objects.filter(pk=step_of(house).pk).update(state="cancelled")
     response = house.client("lead").post(url, {"seen_state": "waiting", "seen_attempt": "0"}, follow=True)
     (said,) = shown(response)
     assert said.startswith("Nothing was done.")
-    assert "is ready now" in said
+    assert "is cancelled now" in said
     assert not step_of(house).attempts.exists()
 
 
