@@ -1,4 +1,4 @@
-"""Wave 1, driven by the buttons that the pages offer, from the first copy to the declaration."""
+"""One wave, driven by the buttons that the pages offer, from the first copy to the declaration."""
 
 from __future__ import annotations
 
@@ -37,13 +37,21 @@ class Seen:
 
 
 class Night:
+    """The address of the board of wave `number`, and who works on it."""
+
     def __init__(
-        self, people: People, plan: Scenario, wave_address: str, tester: Tester, say: Callable[[str], None]
+        self,
+        people: People,
+        plan: Scenario,
+        wave_address: str,
+        tester: Tester,
+        say: Callable[[str], None],
+        number: int = 1,
     ) -> None:
         self.people, self.plan, self.tester, self.say = people, plan, tester, say
         self.address = wave_address
         self.board = Board(people.lead, wave_address, say)
-        self.servers = plan.of_wave(1)
+        self.number, self.servers = number, plan.of_wave(number)
         names = {server.application for server in self.servers}
         self.applications = [one for one in plan.applications if one.name in names]
         self.seen = Seen()
@@ -65,7 +73,7 @@ class Night:
     def start(self) -> None:
         page = self.people.operator.get(self.address)
         self.people.operator.press(page, r"Start .*", within=page.part("wave-acts"))
-        self.say(f"the operator started wave 1: {', '.join(server.name for server in self.servers)}")
+        self.say(f"the operator started wave {self.number}: {', '.join(server.name for server in self.servers)}")
         self.board.watch(lambda lanes: all_over(lanes, INITIAL), "the first copies", seconds=COPY_SECONDS)
 
     def deltas(self) -> None:
