@@ -38,8 +38,8 @@ class Hosts:
         """
         with lab.lock(LOCK_SECONDS):
             hosts = cls(lab)
-            hosts.backend.down()  # what a killed bench left
             try:
+                hosts.backend.down()  # what a killed bench left
                 hosts._require_room(files * (copies + 1) * FILE_BYTES)
                 say(f"making a tree of {files:,} files")
                 hosts._make(files)

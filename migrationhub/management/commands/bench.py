@@ -36,7 +36,7 @@ class Command(BaseCommand):
         except Problem as problem:
             raise CommandError(str(problem)) from problem
         except KeyboardInterrupt:
-            raise CommandError("interrupted: the lab is removed, no figures are written", returncode=130) from None
+            raise CommandError("interrupted: no figures are written", returncode=130) from None
         finally:
             signal.signal(signal.SIGTERM, before)
         figures = report.write(out, cases)
@@ -46,4 +46,5 @@ class Command(BaseCommand):
 
 
 def _interrupt(number: int, frame: Any) -> None:
+    signal.signal(number, signal.SIG_IGN)  # a second one must not stop the removal of the lab
     raise KeyboardInterrupt
