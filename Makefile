@@ -1,7 +1,6 @@
 # make demo: everything set up, real lab servers taken through all seven steps. make test: everything set up and tested.
 .PHONY: demo run test test-fast test-full bench lint lab-up lab-down clean
 PYTHON := .venv/bin/python
-PYTEST := $(PYTHON) -m pytest -q
 
 demo: ## EXIT=1: end after the table; KIND=nspawn|process
 	@.ci/bootstrap demo
@@ -14,15 +13,15 @@ run: ## the product on this machine, at http://127.0.0.1:8000
 test: ## everything but the long matrices
 	@.ci/bootstrap test
 	@$(MAKE) --no-print-directory lint
-	@.ci/tests full
+	@.ci/tests most
 
 test-fast: ## no lab, no browser, no PostgreSQL: under a minute
 	@.ci/bootstrap run
-	$(PYTEST) -m "not full and not lab and not nspawn and not browser and not postgres"
+	@.ci/tests fast
 
 test-full: ## the long matrices too
 	@.ci/bootstrap test
-	@.ci/tests
+	@.ci/tests all
 
 bench: ## ratios against plain rsync, side by side
 	@.ci/bootstrap bench
