@@ -20,7 +20,7 @@ STOP_SECONDS = 60
 # What a user set up for their own hub must not reach the demo's.
 FOREIGN = (
     *("DATABASE_URL", "DATABASE_URL_FILE", "SECRET_KEY", "SECRET_KEY_FILE", "CREDENTIAL_KEYS", "CREDENTIAL_KEYS_FILE"),
-    *("ALLOWED_HOSTS", "CSRF_TRUSTED_ORIGINS", "HTTPS", "BEHIND_PROXY", "DEBUG"),
+    *("ALLOWED_HOSTS", "CSRF_TRUSTED_ORIGINS", "HTTPS", "BEHIND_PROXY", "DEBUG", "DJANGO_SETTINGS_MODULE"),
 )
 
 
@@ -39,7 +39,8 @@ class Hub:
         self.log = directory / "hub.log"
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
+    def check_port(self) -> None:
+        """Raises LabProblem where the port cannot be had: better now than after the lab is up."""
         with socket.socket() as link:
             link.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -50,6 +51,9 @@ class Hub:
                     "End what listens there, or give another one (make demo PORT=8080).",
                     code="demo.port",
                 ) from error
+
+    def start(self) -> None:
+        self.check_port()
         argv = [sys.executable, str(REPOSITORY / "manage.py"), "up", "--bind", f"127.0.0.1:{self.port}"]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import threading
 import traceback
 from pathlib import Path
@@ -69,6 +70,7 @@ class Demo:
     # -- up -------------------------------------------------------------------------------------------------
 
     def bring_up(self, kind: str) -> None:
+        self.hub.check_port()
         self.centre.down()  # what an interrupted demo left
         told = self.centre.up(kind)
         self.say(f"the lab has {told['kind']} hosts: {told['why']}")
@@ -182,7 +184,9 @@ class Demo:
         threading.Event().wait()
 
     def take_down(self, *, keep: bool) -> None:
-        """Hub and lab end; of the demo's directory what may explain a failure stays."""
+        """Hub and lab end, whatever signals come; of the demo's directory what may explain a failure stays."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
         self.say("stopping the hub")
         self.hub.stop()
         self.say("taking the lab down")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from migrationhub.lab.demo.forms import Value
@@ -71,7 +71,7 @@ class Scenario:
 
     lab: dict[str, Any]
     servers: tuple[ServerPlan, ...]
-    applications: tuple[ApplicationPlan, ...] = field(default=())
+    applications: tuple[ApplicationPlan, ...]
 
     @property
     def on_process_hosts(self) -> bool:
@@ -116,12 +116,9 @@ APPLICATIONS = (
 
 
 def scenario(lab: dict[str, Any]) -> Scenario:
-    """The plans for the servers that this lab has."""
+    """The plans for a lab with all its sources."""
     plans = _process_plans(lab) if lab["kind"] == "process" else _nspawn_plans(lab)
-    there = {one["name"] for one in lab["sources"]}
-    servers = tuple(plan for plan in plans if plan.name in there)
-    used = {server.application for server in servers}
-    return Scenario(lab, servers, tuple(one for one in APPLICATIONS if one.name in used))
+    return Scenario(lab, plans, APPLICATIONS)
 
 
 def _unit(name: str) -> ProbePlan:
