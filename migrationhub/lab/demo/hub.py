@@ -13,10 +13,13 @@ from pathlib import Path
 
 import requests
 
+from migrationhub.lab import process_table
+from migrationhub.lab.process_table import Process
 from migrationhub.lab.state import REPOSITORY, LabProblem
 
 START_SECONDS = 60
 STOP_SECONDS = 60
+HUB_WORDS = {"up", "qcluster", "controller", "migrationhub.wsgi"}
 # What a user set up for their own hub must not reach the demo's.
 FOREIGN = (
     *("DATABASE_URL", "DATABASE_URL_FILE", "SECRET_KEY", "SECRET_KEY_FILE", "CREDENTIAL_KEYS", "CREDENTIAL_KEYS_FILE"),
@@ -28,6 +31,19 @@ def environment(directory: Path) -> dict[str, str]:
     """The environment of everything that belongs to the demo's hub."""
     kept = {name: value for name, value in os.environ.items() if name not in FOREIGN}
     return {**kept, "MIGRATIONHUB_VAR": str(directory), "PYTHONUNBUFFERED": "1"}
+
+
+def left_behind(directory: Path) -> list[Process]:
+    """Processes of a hub with this directory that a killed demo left. A person's own shell there is none of them."""
+    found = process_table.with_environment("MIGRATIONHUB_VAR", str(directory), os.geteuid())
+    return [process for process in found if HUB_WORDS & set(_arguments(process.pid))]
+
+
+def _arguments(pid: int) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace").split("\0")
+    except OSError:
+        return []
 
 
 class Hub:

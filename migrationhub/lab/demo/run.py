@@ -42,12 +42,14 @@ class Demo:
         self.centre = Datacentre(lab, self.say)
         self.hub = Hub(self.directory, port)
         self.people = People(self.hub.url, accounts())
+        self.report_path = home / "demo-report.json"
         self.compared = self.directory / "verify"
         self.seen = Seen()
         self.plan: Scenario | None = None
 
     def run(self, kind: str) -> int:
         """0: every check held. Cleans up whatever happens."""
+        self.report_path.unlink(missing_ok=True)  # of an earlier demo
         failure, told = "", report.report("", [], "interrupted")
         try:
             try:
@@ -104,14 +106,13 @@ class Demo:
                 traceback.print_exc()
                 failure = failure or f"The report could not be made: {type(error).__name__}: {error}"
         told = report.report(self.centre.kind(), servers, failure)
-        path = self.home / "demo-report.json"
-        report.write(path, told)
+        report.write(self.report_path, told)
         self.teller.head(report.lines(told))
         if failure:
             self.teller.head(f"The demo stopped: {failure}")
         else:
             self.teller.head("Every check held." if told["ok"] else "NOT every check held.")
-        self.teller.write(f"The report is in {path}.")
+        self.teller.write(f"The report is in {self.report_path}.")
         return told
 
     def servers(self, plan: Scenario) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from migrationhub.lab import process_table
-from migrationhub.lab.demo.hub import environment
+from migrationhub.lab.demo.hub import environment, left_behind
 from migrationhub.lab.state import REPOSITORY, Lab
 from migrationhub.lib.findings import Problem
 
@@ -68,10 +68,7 @@ class Command(BaseCommand):
         except BlockingIOError:
             raise CommandError(f"Another demo runs with {directory}. End it first (Ctrl-C where it runs).") from None
         os.set_inheritable(handle, True)
-        # A hub that a killed demo left behind.
-        process_table.end(
-            lambda: process_table.with_environment("MIGRATIONHUB_VAR", str(directory), os.geteuid()), grace=30
-        )
+        process_table.end(lambda: left_behind(directory), grace=30)
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(mode=0o700)
         variables = {**environment(directory), HOME: str(home)}
