@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import socket
+import time
 
 import paramiko
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -135,6 +136,7 @@ def _handshake(endpoint: Endpoint, transport: paramiko.Transport, timeout: float
     transport.banner_timeout = timeout
     transport.handshake_timeout = timeout
     detail = ""
+    began = time.monotonic()
     try:
         transport.start_client(timeout=timeout)
     except paramiko.ssh_exception.IncompatiblePeer as error:
@@ -145,8 +147,10 @@ def _handshake(endpoint: Endpoint, transport: paramiko.Transport, timeout: float
         ) from error
     except (paramiko.SSHException, EOFError, OSError) as error:
         detail = str(error) or "the connection was closed"
+        # paramiko's own time limit of the handshake ends as EOFError too.
+        late = isinstance(error, EOFError) and time.monotonic() - began >= timeout * 0.9
         # paramiko wraps what it met while it read the banner and drops its kind.
-        if not isinstance(error, TimeoutError) and not isinstance(error.__context__, TimeoutError):
+        if not late and not isinstance(error, TimeoutError) and not isinstance(error.__context__, TimeoutError):
             raise Unreachable(
                 f"{where(endpoint)}: accepts connections, but not as an SSH server: {detail}.",
                 "Check that the port is sshd's, and its log and limits (MaxStartups).",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from migrationhub.lab.vme.store import effective, repeated_keys
+from migrationhub.lab.vme.store import effective, hosts_by_instance, repeated_keys
 from servers.platforms.base import InstanceSpec, Nic, PlatformAccess
 from servers.platforms.vme.platform import VmePlatform
 from servers.remote.access import parse_read_back, read_back_script, user_data
@@ -34,6 +35,10 @@ class Served:
         self.lab = process_lab.lab
         self.directory: Path = self.lab.dir / "vme"
         self.process: subprocess.Popen[bytes] | None = None
+        if self.directory.exists():  # of another test in this session's lab: each begins with an empty appliance
+            for name in set(hosts_by_instance(self.directory).values()) & {*process_lab.backend.names()}:
+                process_lab.delete(name)
+            shutil.rmtree(self.directory)
 
     def start(self) -> None:
         command = [sys.executable, "-m", "migrationhub.lab.vme", "--lab", self.lab.name, "--kind", "process"]
