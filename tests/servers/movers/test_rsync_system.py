@@ -204,10 +204,14 @@ def test_a_database_in_use_is_copied_frozen_and_runs_on_the_clone(make_system: C
         time.monotonic() + 60,
         "psql -h /var/run/postgresql -U shop -Atc 'SELECT count(*) FROM orders' shop",
     )
-    while (found := system.target.execute(query)).rc != 0:
-        assert time.monotonic() < deadline, system.target.execute("tail -n 30 /var/log/postgresql/*").out
-        time.sleep(0.5)
-    assert int(found.out) > 0
+
+    def answers() -> int:
+        while (found := system.target.execute(query)).rc != 0:
+            assert time.monotonic() < deadline, system.target.execute("tail -n 30 /var/log/postgresql/*").out
+            time.sleep(0.5)
+        return int(found.out)
+
+    assert answers() > 0
 
     # The clone's server runs and writes; in receive mode it is stopped, and a second frozen copy replaces its files.
     _, progress = drive(system.job("delta", freeze=FREEZE))
@@ -215,6 +219,8 @@ def test_a_database_in_use_is_copied_frozen_and_runs_on_the_clone(make_system: C
     assert progress.sync.consistency == Consistency.FROZEN
     machine_id = system.source.execute("cat /etc/machine-id").out.strip()
     system.wait_for_restart()
+    deadline = time.monotonic() + 60
+    assert answers() > 0
     system.target.stop()  # off: whatever was still starting writes no more while its files are copied
     copy = _look(system.target.root / "var/lib/postgresql/15/main", POSTGRES_BIN, "shop", machine_id)
     assert copy.amcheck == "clean" and not copy.missing
