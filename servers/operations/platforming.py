@@ -1,10 +1,10 @@
-"""What operations on a platform have in common: the client, and memo hygiene after a worker was killed."""
+"""What operations on a platform have in common: the client and where the server is placed."""
 
 from __future__ import annotations
 
 from servers.models import Placement, Server
 from servers.platforms import platform as client_for
-from servers.platforms.base import Nic, Platform
+from servers.platforms.base import Platform
 
 
 def client_of(server: Server) -> Platform:
@@ -15,7 +15,3 @@ def client_of(server: Server) -> Platform:
 
 def placement_of(server: Server) -> Placement:
     return server.placement
-
-
-def nics_as_json(nics: tuple[Nic, ...]) -> list[dict[str, str]]:
-    return [{"id": nic.id, "network_id": nic.network_id, "address": nic.address, "mac": nic.mac} for nic in nics]
