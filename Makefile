@@ -15,12 +15,12 @@ test: ## everything but the long matrices
 	@$(MAKE) --no-print-directory lint
 	@.ci/tests most
 
-test-fast: ## no lab, no browser, no PostgreSQL: under a minute
+test-fast: ## no lab, browser, PostgreSQL, whole migrations or walks over all pages: under a minute
 	@.ci/bootstrap run
 	@.ci/tests fast
 
-test-full: ## the long matrices too
-	@.ci/bootstrap test
+test-full: ## the long matrices too, and virtual machines
+	@.ci/bootstrap full
 	@.ci/tests all
 
 bench: ## ratios against plain rsync, side by side
@@ -33,6 +33,7 @@ lint:
 	.venv/bin/mypy migrationhub projects servers
 	.venv/bin/lint-imports
 	$(PYTHON) manage.py makemigrations --check --dry-run
+	@collected=$$($(PYTHON) -m pytest --collect-only -q) || { echo "$$collected" | grep -v ::; exit 1; } # every test can be imported
 
 lab-up:
 	@.ci/bootstrap demo
@@ -41,5 +42,6 @@ lab-up:
 lab-down:
 	@$(PYTHON) manage.py lab down
 
-clean: lab-down
+clean: lab-down ## the labs and what was built; the database and its keys in var/ stay
+	@$(PYTHON) manage.py lab --lab demo down
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache var/demo

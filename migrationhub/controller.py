@@ -15,10 +15,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from django.conf import settings
-from django.db import DatabaseError, close_old_connections, connection
+from django.db import DatabaseError, Error, InterfaceError, close_old_connections, connection
 from django.utils import timezone
 
 from projects import workflow
+from projects.notify import passes
 from servers import lease, runs, work
 from servers.models import Change, Run
 from servers.remote.ssh import Pool
@@ -51,7 +52,7 @@ class Controller:
             try:
                 close_old_connections()
                 self.tick()
-            except DatabaseError:
+            except (DatabaseError, InterfaceError):
                 log.exception("The database does not answer; the controller tries again.")
                 connection.close()
                 self.stopping.wait(DATABASE_PAUSE)
@@ -61,7 +62,10 @@ class Controller:
             self.stopping.wait(max(0.05, settings.CONTROLLER_TICK - (time.monotonic() - began)))
         self.lookers.shutdown(wait=True, cancel_futures=True)
         self.pool.close()
-        lease.release(self.holder, self.epoch)
+        try:
+            lease.release(self.holder, self.epoch)
+        except Error:
+            log.warning("The lease was not given back, as the database does not answer: it runs out by itself.")
 
     def tick(self) -> None:
         """One pass. Does nothing without the lease."""
@@ -77,6 +81,7 @@ class Controller:
         if change != self.seen_change or time.monotonic() - self.walked_at > CLOCK_PASS:
             self.seen_change, self.walked_at = change, time.monotonic()
             workflow.advance(timezone.now())
+            passes.advance(timezone.now())
         runs.promote(self.epoch)
         for run in runs.due(timezone.now()):
             self.start_looking(run, self.epoch)

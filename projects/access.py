@@ -1,12 +1,14 @@
 """Who may see and do what. Every view's first line comes from here; an outsider gets 404.
 
 Roles in a project: lead (plans and runs), operator (runs), application owner (sees and signs for their own
-applications only), manager (reads everything, changes nothing).
+applications only), manager (reads everything, changes nothing). A stand-in is an application owner who sees and signs
+for an absent one's application, within dates.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from functools import wraps
 from typing import Any
 
@@ -15,7 +17,8 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponseBase
 from django.shortcuts import get_object_or_404
 
-from .models import Application, Membership, Migration, Project, Wave
+from . import policies
+from .models import Application, Approval, Membership, Migration, Project, StandIn, Wave
 
 Role = Membership.Role
 PLAN = (Role.LEAD,)  # set up, plan, decide the go
@@ -24,11 +27,36 @@ READ = (Role.LEAD, Role.OPERATOR, Role.MANAGER, Role.OWNER)
 READ_ALL = (Role.LEAD, Role.OPERATOR, Role.MANAGER)
 
 
+# What was asked within one page or press, by question and person: see `projects.middleware.StandingMiddleware`.
+standing: ContextVar[dict[tuple[str, int], dict[int, Any]] | None] = ContextVar("standing", default=None)
+
+
+def _once(question: str, user: User | AnonymousUser, ask: Callable[[], dict[int, Any]]) -> dict[int, Any]:
+    """The answer, asked once in a request; outside of requests asked each time."""
+    known = standing.get()
+    if known is None:
+        return ask()
+    key = (question, user.pk or 0)
+    if key not in known:
+        known[key] = ask()
+    return known[key]
+
+
 def role_in(project: Project, user: User | AnonymousUser) -> str | None:
     """The user's role in the project; None for an outsider."""
-    if not user.pk:
-        return None
-    return Membership.objects.filter(project=project, user_id=user.pk).values_list("role", flat=True).first()
+    return _roles(user).get(project.pk) if user.pk else None
+
+
+def _roles(user: User | AnonymousUser) -> dict[int, str]:
+    """The user's role by project."""
+    return _once(
+        "roles", user, lambda: dict(Membership.objects.filter(user_id=user.pk or 0).values_list("project_id", "role"))
+    )
+
+
+def leads_anything(user: User) -> bool:
+    """Whether the user leads some project. Shares its query with `role_in`."""
+    return Role.LEAD in _roles(user).values()
 
 
 def require(project: Project, user: User | AnonymousUser, roles: tuple[str, ...]) -> str:
@@ -37,7 +65,7 @@ def require(project: Project, user: User | AnonymousUser, roles: tuple[str, ...]
     if role is None:
         raise Http404
     if role not in roles:
-        raise PermissionDenied(f"Your role in this project is {role}; this needs {' or '.join(roles)}.")
+        raise PermissionDenied(f"Your role in this project is {role}; this needs {' or '.join(roles)}. Ask a lead.")
     return role
 
 
@@ -64,17 +92,72 @@ def migration_for(request: HttpRequest, pk: int, roles: tuple[str, ...] = READ) 
     return migration
 
 
-def application_for(request: HttpRequest, pk: int, roles: tuple[str, ...] = READ) -> Application:
-    application = get_object_or_404(
-        Application.objects.visible_to(request.user).select_related("project", "owner"), pk=pk
-    )
+def application_for(
+    request: HttpRequest, pk: int, roles: tuple[str, ...] = READ, *, wave: int | None = None
+) -> Application:
+    """`wave`: what is asked for is about the application in that wave alone."""
+    visible = Application.objects.visible_to(request.user, wave)
+    application = get_object_or_404(visible.select_related("project", "owner"), pk=pk)
     require(application.project, request.user, roles)
     return application
 
 
+def signs_for(application: Application, user: User | AnonymousUser) -> User | None:
+    """Whose right the user has over the application: the owner's own, or that of the absent owner in whose place they
+    stand now. None for everybody else, and for whoever is no application owner of the project any more."""
+    if not user.pk or application.owner_id is None or _roles(user).get(application.project_id) != Role.OWNER:
+        return None
+    if application.owner_id == user.pk:
+        return application.owner
+    places = _once("places", user, lambda: {place.application_id: place for place in valid_places(user)})
+    place = places.get(application.pk)
+    return application.owner if place is not None and place.owner_id == application.owner_id else None
+
+
+def valid_places(user: User | AnonymousUser) -> list[StandIn]:
+    """Where the user stands in for an owner now."""
+    return list(StandIn.objects.valid().filter(person_id=user.pk))
+
+
+def handed_over(approval: Approval, user: User | AnonymousUser) -> User | None:
+    """Who handed this approval over to the user; None where nobody did whose answer it still is."""
+    return approval.delegated_by if is_handed_to(approval, user) else None
+
+
+def is_handed_to(approval: Approval, user: User | AnonymousUser) -> bool:
+    return bool(user.pk) and approval.delegated_to_id == user.pk and is_handed_over(approval)
+
+
+def is_handed_over(approval: Approval) -> bool:
+    """Whether a handing over counts: nobody hands over more than they have, nor to a role that may not answer. The
+    sign-off is the owner's, and the go that of whoever has a role that gives it."""
+    if approval.delegated_by_id is None or approval.receiver_role not in receivers(approval.gate):
+        return False
+    if approval.gate == Approval.Gate.SIGN_OFF:
+        return approval.delegated_by_id == approval.application.owner_id
+    return approval.giver_role in policies.roles_of(approval)
+
+
+def receivers(gate: str) -> tuple[str, ...]:
+    """The roles to which an answer may be handed over."""
+    return (Role.OWNER,) if gate == Approval.Gate.SIGN_OFF else RUN
+
+
+def answers_for(migration: Migration, user: User | AnonymousUser) -> bool:
+    """Whether the user answers for the migration's application in its wave: who may sign, and to whom the owner
+    handed the sign-off of this wave."""
+    application = migration.application
+    if application is None or not user.pk:
+        return False
+    if may_sign(application, user):
+        return True
+    asked = Approval.objects.filter(gate=Approval.Gate.SIGN_OFF, wave=migration.wave_id, application=application)
+    return any(is_handed_to(approval, user) for approval in asked.select_related("application", "wave__project"))
+
+
 def may_sign(application: Application, user: User | AnonymousUser) -> bool:
-    """The sign-off is the owner's alone."""
-    return user.pk is not None and application.owner_id == user.pk
+    """The sign-off is the owner's alone, or, while an owner is absent, their stand-in's."""
+    return signs_for(application, user) is not None
 
 
 def lead_anywhere(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
 from django.contrib.auth.models import User
@@ -11,17 +10,23 @@ from django.db.models import F
 from django.utils import timezone
 
 from migrationhub.audit.record import record
+from projects import cancelled, undone
 from projects.errors import Conflict, NotReady
 from projects.lanes import lane_of, running_actions
 from projects.models import Action, ChecklistItem, Migration, Step, StepAttempt, Wave
 from projects.states import move_attempt, move_step
 from projects.steps import MODULES
-from projects.steps.base import Lane, Plan
+from projects.steps.base import Lane, Plan, Unmet
 from servers import runs
 from servers.models import Change, Run, Server
 
 A = Action.State
 CLOSED = (A.DONE, A.NOT_APPLICABLE, A.CANCELLED)
+# Once begun, only its end or a retry leads out: a later try at the step would find the machine gone or shut to us.
+NOT_LEFT_HALFWAY = {
+    "shutdown": "The source was asked to go down, and that cannot be stopped: it is proven gone, or retried.",
+    "remove_access": "Our access is being removed from the target: that is not left halfway. Retry it if it fails.",
+}
 Mode = StepAttempt.Mode
 
 
@@ -55,25 +60,28 @@ def begin(
     )
     for plan in plans:
         if plan.not_applicable:
-            keys = _item_keys(kind, plan.operation, plan.parameters)
-            ChecklistItem.objects.filter(step=step, key__in=keys, automatic=True).update(
+            names = _ticks(plan.operation, plan.parameters)
+            ChecklistItem.objects.filter(step=step, operation__in=names).update(
                 state=ChecklistItem.State.NOT_APPLICABLE, note=plan.not_applicable, at=attempt.started_at
             )
     return attempt
 
 
 def _depends(plans: list[Plan], position: int) -> list[int]:
-    """Positions that must be closed first."""
+    """Positions that must be closed first. One that does not apply is closed from the start, however many there are
+    in a row: what it would have waited for is waited for in its place."""
     after = plans[position - 1].after
     if after:
-        return [number for number, plan in enumerate(plans, start=1) if plan.operation == after and number < position]
-    return [position - 1] if position > 1 else []
+        before = [number for number in range(1, position) if plans[number - 1].operation == after]
+    else:
+        before = list(range(max(1, position - 1), position))
+    behind = [_depends(plans, number) for number in before if plans[number - 1].not_applicable]
+    return sorted({*before, *(number for numbers in behind for number in numbers)})
 
 
-def _item_keys(kind: str, operation: str, parameters: dict[str, Any]) -> list[str]:
-    """Keys of the automatic items that this operation ticks."""
-    names = {operation, f"{operation}:{parameters.get('place', '')}"}
-    return [item.key for item in MODULES[kind].items if item.operation in names]
+def _ticks(operation: str, parameters: dict[str, Any]) -> list[str]:
+    """What the automatic items that this operation ticks are called by: with the place where it asks, or without."""
+    return [operation, f"{operation}:{parameters.get('place', '')}"]
 
 
 def newest_runs(lanes: list[Lane]) -> dict[str, Run]:
@@ -102,7 +110,7 @@ def _walk(lane: Lane, attempt: StepAttempt, newest: dict[str, Run]) -> bool:
         return _finish_cancel(lane, attempt, actions)
     broken = [action for action in actions if action.state in (A.FAILED, A.CANCELLED)]
     if broken:
-        return _needs_attention(lane, attempt, broken[0])
+        return _needs_attention(lane, attempt, actions, broken[0])
     for action in actions:
         if action.state == A.PLANNED and _free(actions, action) and not _paused(lane, attempt, action):
             _launch(lane, action, attempt)
@@ -120,9 +128,19 @@ def _free(actions: list[Action], action: Action) -> bool:
 
 
 def _paused(lane: Lane, attempt: StepAttempt, action: Action) -> bool:
-    """A person's hold stops a real attempt before its next act; taking back is never held."""
-    held = attempt.mode == Mode.REAL and bool(lane.held_by("person"))
-    return held or waits(lane, action)
+    return bool(held(lane, attempt, action)) or waits(lane, action)
+
+
+def held(lane: Lane, attempt: StepAttempt, action: Action) -> list[Unmet]:
+    """What stops a real attempt before its next act; taking back is never held."""
+    return MODULES[attempt.step.kind].act_unmet(lane, action.operation) if attempt.mode == Mode.REAL else []
+
+
+def next_held(lane: Lane, attempt: StepAttempt) -> list[Unmet]:
+    """What an attempt in which nothing runs waits for before it goes on."""
+    actions = list(attempt.actions.all())
+    free = (action for action in actions if action.state == A.PLANNED and _free(actions, action))
+    return next((found for action in free if (found := held(lane, attempt, action))), [])
 
 
 def _as_seen(lane: Lane, attempt: StepAttempt) -> bool:
@@ -177,30 +195,32 @@ def _read(lane: Lane, attempt: StepAttempt, action: Action, run: Run | None) -> 
     if run is None or run.is_open:
         return
     state = ENDS[Run.State(run.state)]
+    # A time is there once its work began (`Action.was_begun`), in this try or an earlier one.
+    ended = action.finished_at if run.reason == runs.NOT_BEGUN else run.finished_at
     with transaction.atomic():
         if not Action.objects.filter(pk=action.pk, state=A.RUNNING).update(
-            state=state, reason=run.reason, finished_at=run.finished_at
+            state=state, reason=run.reason, finished_at=ended
         ):
             raise Conflict(f"The end of “{action.title}” was taken over by somebody else.")
         _tick_automatic(lane, attempt, action, run)
-    action.state, action.reason = state, run.reason
+    action.state, action.reason, action.finished_at = state, run.reason, ended
 
 
 def _tick_automatic(lane: Lane, attempt: StepAttempt, action: Action, run: Run) -> None:
     """An automatic item ticks itself from the run and links to it."""
-    keys = _item_keys(attempt.step.kind, action.operation, action.parameters)
+    names = _ticks(action.operation, action.parameters)
     passed = run.state == Run.State.SUCCEEDED and not run.result.get("failed") and run.result.get("all") != 0
     state = ChecklistItem.State.DONE if passed else ChecklistItem.State.FAILED
-    ChecklistItem.objects.filter(step=attempt.step_id, key__in=keys, automatic=True).update(
+    ChecklistItem.objects.filter(step=attempt.step_id, operation__in=names).update(
         state=state, run=run, note=run.reason[:500], at=run.finished_at
     )
     for item in lane.checklist.get(attempt.step_id, []):
-        if item.automatic and item.key in keys:
+        if item.operation in names:
             item.state = state
 
 
-def _needs_attention(lane: Lane, attempt: StepAttempt, action: Action) -> bool:
-    reason = action.reason or f"“{action.title}” was cancelled."
+def _needs_attention(lane: Lane, attempt: StepAttempt, actions: list[Action], action: Action) -> bool:
+    reason = f"{action.reason or f'“{action.title}” was cancelled.'} {_done_again(attempt, actions)}".rstrip()
     with transaction.atomic():
         if attempt.state != StepAttempt.State.RUNNING or not move_attempt(
             attempt, StepAttempt.State.ATTENTION, reason=reason
@@ -210,6 +230,7 @@ def _needs_attention(lane: Lane, attempt: StepAttempt, action: Action) -> bool:
         step.refresh_from_db()
         if step.state in (Step.State.RUNNING, Step.State.UNDOING):
             move_step(step, Step.State.ATTENTION, reason=reason)
+        record("step.attention", step, project_id=lane.migration.project_id, why=reason)
         Change.bump()
     return True
 
@@ -218,7 +239,7 @@ def _finish(lane: Lane, attempt: StepAttempt) -> bool:
     """All actions are closed: the step is done, unless a person's part is missing."""
     module, step = MODULES[attempt.step.kind], attempt.step
     if attempt.mode == Mode.ROLLBACK:
-        return _finish_undo(lane, attempt)
+        return undone.finish(lane, attempt)
     missing = module.unfinished(lane)
     if missing:
         if step.reason != missing:
@@ -245,11 +266,13 @@ def cancel(step_id: int, *, user: User | None, seen_attempt: int) -> None:
     """Ask the step's open attempt to stop: before the next act where an act cannot be cut."""
     step = Step.objects.select_related("migration").get(pk=step_id)
     attempt = _open(step, seen_attempt)
-    if attempt.mode == Mode.ROLLBACK:
-        raise NotReady(["The cutover is being taken back: that is not left halfway. Retry it where it failed."])
     with transaction.atomic():
         if not move_attempt(attempt, StepAttempt.State.CANCELLING, reason="Asked to stop."):
             raise Conflict(f"“{step}” moved on a moment ago.", "Look at what is there now.")
+        # From here no action of this attempt begins; one that began a moment ago counts.
+        missing = cancel_unmet(attempt, list(attempt.actions.all()))
+        if missing:
+            raise NotReady(missing)
         for action in attempt.actions.filter(state=A.RUNNING):
             for pk in (
                 Run.objects.filter(work_key=action.work_key)
@@ -259,6 +282,14 @@ def cancel(step_id: int, *, user: User | None, seen_attempt: int) -> None:
                 runs.cancel(pk)
         record("step.cancel", step, actor=user, project_id=step.migration.project_id)
         Change.bump()
+
+
+def cancel_unmet(attempt: StepAttempt, actions: list[Action]) -> list[str]:
+    """Why the attempt cannot be asked to stop; empty when it can."""
+    if attempt.mode == Mode.ROLLBACK:
+        return ["The cutover is being taken back: that is not left halfway. Retry it where it failed."]
+    begun = [action for action in actions if action.was_begun and action.state != A.DONE]
+    return [NOT_LEFT_HALFWAY[action.operation] for action in begun if action.operation in NOT_LEFT_HALFWAY]
 
 
 def _open(step: Step, seen_attempt: int) -> StepAttempt:
@@ -277,21 +308,25 @@ def _finish_cancel(lane: Lane, attempt: StepAttempt, actions: list[Action]) -> b
     if any(action.state == A.RUNNING for action in actions):
         return False
     with transaction.atomic():
-        Action.objects.filter(attempt=attempt, state=A.PLANNED).update(
-            state=A.CANCELLED, reason="Cancelled before it began."
-        )
+        Action.objects.filter(attempt=attempt, state=A.PLANNED).update(state=A.CANCELLED, reason=runs.NOT_BEGUN)
         if not move_attempt(attempt, StepAttempt.State.CANCELLED, reason="Cancelled."):
             return False
         step = attempt.step
         step.refresh_from_db()
         if step.state in (Step.State.RUNNING, Step.State.ATTENTION):
-            move_step(step, Step.State.CANCELLED, reason="Cancelled. What was copied is kept.", finished=True)
+            move_step(step, Step.State.CANCELLED, reason=cancelled.words(lane, step.kind, actions), finished=True)
         Change.bump()
     return True
 
 
+def _done_again(attempt: StepAttempt, actions: list[Action]) -> str:
+    """Why a retry does again what is done, in words; "" where that is kept. What is taken back is kept always."""
+    return MODULES[attempt.step.kind].done_again(actions) if attempt.mode == Mode.REAL else ""
+
+
 def retry(step_id: int, *, user: User | None, seen_attempt: int) -> None:
-    """Failed actions again as new runs of the same work; what is done is kept. Parameters follow today's plan."""
+    """Failed actions again as new runs of the same work; what is done is kept, unless the step says that it counts no
+    more. Parameters follow today's plan."""
     step = Step.objects.select_related("migration").get(pk=step_id)
     attempt = _open(step, seen_attempt)
     lane = lane_of(step.migration)
@@ -302,8 +337,17 @@ def retry(step_id: int, *, user: User | None, seen_attempt: int) -> None:
     with transaction.atomic():
         if not move_attempt(attempt, StepAttempt.State.RUNNING):
             raise Conflict(f"“{step}” is not waiting for a retry any more.", "Look at what is there now.")
+        if user is not None and user.pk not in attempt.retried_by:
+            attempt.retried_by = [*attempt.retried_by, user.pk]
+            attempt.save(update_fields=["retried_by"])
         plans = module.plan(lane) if attempt.mode == Mode.REAL else []
-        for action in attempt.actions.filter(state__in=(A.FAILED, A.CANCELLED)):
+        actions = list(attempt.actions.all())
+        again = _done_again(attempt, actions)
+        if again:
+            _reopen(step, [action for action in actions if action.state == A.DONE], again)
+        # Those to come, too: what was mended in the plan must not be done as it was planned before.
+        kept = (A.RUNNING, A.NOT_APPLICABLE) if again else (A.RUNNING, A.NOT_APPLICABLE, A.DONE)
+        for action in (action for action in actions if action.state not in kept):
             same = plans[action.position - 1] if len(plans) >= action.position else None
             if same is not None and same.operation == action.operation:
                 action.parameters = {**action.parameters, **same.parameters}
@@ -312,32 +356,15 @@ def retry(step_id: int, *, user: User | None, seen_attempt: int) -> None:
         step.refresh_from_db()
         undoing = attempt.mode == Mode.ROLLBACK
         if step.state == Step.State.ATTENTION:
-            move_step(step, Step.State.UNDOING if undoing else Step.State.RUNNING, reason="")
+            move_step(step, Step.State.UNDOING if undoing else Step.State.RUNNING, reason=again)
         record("step.retry", step, actor=user, project_id=step.migration.project_id, after={"attempt": attempt.number})
         Change.bump()
 
 
-def _finish_undo(lane: Lane, attempt: StepAttempt) -> bool:
-    """What was done is taken back: steps 4 and 5 are undone, and deltas may go on."""
-    with transaction.atomic():
-        if not move_attempt(attempt, StepAttempt.State.DONE):
-            return False
-        for kind in (Step.Kind.STOP, Step.Kind.FINAL):
-            step = lane.steps[kind]
-            step.refresh_from_db()
-            if step.state == Step.State.UNDOING:
-                move_step(step, Step.State.UNDONE, reason="Taken back: services run as recorded.", finished=True)
-            StepAttempt.objects.filter(step=step, mode=Mode.REAL, undone_by=None).exclude(
-                state__in=StepAttempt.OPEN
-            ).update(undone_by=attempt, state=StepAttempt.State.UNDONE)
-        delta = lane.steps[Step.Kind.DELTA]
-        delta.refresh_from_db()
-        if delta.state == Step.State.DONE:
-            move_step(delta, Step.State.READY, reason="")
-        minutes = lane.migration.delta_every_minutes
-        Migration.objects.filter(pk=lane.migration.pk).update(
-            next_delta_at=timezone.now() + timedelta(minutes=minutes) if minutes else None, version=F("version") + 1
-        )
-        record("cutover.undone", lane.migration, project_id=lane.migration.project_id)
-        Change.bump()
-    return True
+def _reopen(step: Step, actions: list[Action], why: str) -> None:
+    """What these actions ticked is open until they are done again."""
+    names = [name for action in actions for name in _ticks(action.operation, action.parameters)]
+    ChecklistItem.objects.filter(step=step, operation__in=names).update(
+        state=ChecklistItem.State.OPEN, note=why, run=None, by=None, at=timezone.now()
+    )
+    Migration.objects.filter(pk=step.migration_id).update(version=F("version") + 1)

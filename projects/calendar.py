@@ -10,6 +10,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 from migrationhub.lib.findings import Problem
 
 FIRST, SECOND = "first", "second"
+EARLIEST, YEARS_AHEAD = date(2000, 1, 1), 5  # of what is planned; anything else is a slip of the finger
+LONGEST = timedelta(days=366)  # from the start of something planned to its end
+CLOCKS_FOLLOWED = timedelta(days=400)  # longer than anything that can be entered: nobody asks for the clocks in it
 
 
 class CalendarProblem(Problem):
@@ -76,12 +79,28 @@ def parse_local(text: str) -> datetime:
     return found.replace(second=0, microsecond=0)
 
 
+def check_day(day: date, today: date) -> None:
+    """Raises `CalendarProblem` for a day that nobody plans anything for."""
+    last = date(today.year + YEARS_AHEAD, 12, 31)
+    if not EARLIEST <= day <= last:
+        raise CalendarProblem(
+            f"“{day.isoformat()}” is too far from today.",
+            f"Enter a day from {EARLIEST.isoformat()} to {last.isoformat()}.",
+            code="calendar.far",
+        )
+
+
 def transitions(starts: datetime, ends: datetime, place: tzinfo) -> list[Transition]:
-    """Every change of the clocks after `starts` and not after `ends` (aware), to the second."""
-    found = []
+    """Every change of the clocks after `starts` and not after `ends` (aware), to the second.
+
+    Pages ask this for every stored window, so it looks once a day, and at nothing that lasts too long.
+    """
     low, last = starts.astimezone(UTC), ends.astimezone(UTC)
+    if last - low > CLOCKS_FOLLOWED:
+        return []
+    found = []
     while low < last:
-        high = min(low + timedelta(hours=1), last)
+        high = low + min(timedelta(days=1), last - low)
         if _offset(low, place) != _offset(high, place):
             at = _changing(low, high, place)
             before = (at + _offset(at - timedelta(seconds=1), place)).replace(tzinfo=None)
@@ -106,13 +125,21 @@ def _changing(low: datetime, high: datetime, place: tzinfo) -> datetime:
 def resolve(local: datetime, zone_name: str, which: str = "") -> datetime:
     """The instant (UTC) of a naive local time. `which` (first | second) chooses where the time comes twice.
 
-    Raises `CalendarProblem` with code `calendar.missing` for a time that the clocks leave out, and
-    `calendar.twice` for one that comes twice while `which` is empty.
+    Raises `CalendarProblem` with code `calendar.missing` for a time that the clocks leave out, with
+    `calendar.twice` for one that comes twice while `which` is empty, and with `calendar.far` at the ends of time.
     """
     place = zone(zone_name)
     early, late = local.replace(tzinfo=place, fold=0), local.replace(tzinfo=place, fold=1)
     if early.utcoffset() == late.utcoffset():
-        return early.astimezone(UTC)
+        try:
+            return early.astimezone(UTC)
+        except OverflowError:
+            raise CalendarProblem(
+                f"{local.isoformat(timespec='minutes')} in {zone_name} is before the first or after the last moment "
+                "that there is in UTC.",
+                "Enter a date nearer to today.",
+                code="calendar.far",
+            ) from None
     around = timedelta(hours=26)
     middle = early.astimezone(UTC)
     change = next(

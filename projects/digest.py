@@ -6,10 +6,14 @@ import hashlib
 import json
 from typing import Any
 
-from projects.models import Approval, Step
-from projects.steps.base import Lane
-from servers.models import ProbeResult, ServiceRecord
+from django.db.models import Exists, OuterRef
 
+from projects.models import Approval, Migration, Step
+from projects.steps.base import Lane
+from servers.models import NameServer, ProbeResult, ServiceRecord
+
+# Not who sets the guest's address: the server gets the same one, and whoever finds out during a cutover that it must
+# be set by hand would else need the owner once more.
 PROFILE_FIELDS = (
     "scope",
     "paths",
@@ -17,6 +21,7 @@ PROFILE_FIELDS = (
     "consistency",
     "proof",
     "addressing",
+    "identity",
     "plan_id",
     "production_network_id",
 )
@@ -27,47 +32,87 @@ WORDS = {
     "checklist": "checklist",
     "profile": "profile",
     "target": "target",
-    "plan": "address, name or order of services",
+    "plan": "address, gateway, resolvers, DNS or order of services",
     "probes": "set of probes",
 }
 
 
 def subject_of(lanes: list[Lane]) -> dict[str, Any]:
     """What the owner's sign-off is about. A delta that moves data alone changes nothing here."""
-    return {"servers": {str(lane.migration.pk): _server(lane) for lane in lanes}}
+    records, evidence = _records(lanes), _evidence(lanes)
+    return {
+        "servers": {
+            str(lane.migration.pk): _server(
+                lane, records.get(lane.migration.source_id), evidence.get(lane.migration.pk, [])
+            )
+            for lane in lanes
+        }
+    }
 
 
-def _server(lane: Lane) -> dict[str, Any]:
+def _records(lanes: list[Lane]) -> dict[int, ServiceRecord]:
+    """The newest record of each source: one query."""
+    sources = [lane.migration.source_id for lane in lanes]
+    newer = ServiceRecord.objects.filter(server=OuterRef("server"), pk__gt=OuterRef("pk"))
+    return {each.server_id: each for each in ServiceRecord.objects.filter(~Exists(newer), server__in=sources)}
+
+
+def _server(lane: Lane, record: ServiceRecord | None, evidence: list[Any]) -> dict[str, Any]:
     migration = lane.migration
-    record = ServiceRecord.objects.filter(server=migration.source_id).order_by("-pk").first()
     profile = migration.profile
     return {
         "name": migration.source.name,
         "profile": {name: getattr(profile, name) for name in PROFILE_FIELDS} if profile else {},
-        "target": migration.target_id,
-        "plan": {
-            "address": migration.new_address,
-            "dns": migration.dns_name,
-            "services": migration.services,
-        },
+        "target": _target(migration),
+        "plan": _plan(migration),
         "checklist": [
             [item.key, item.state] for item in lane.checklist.get(lane.steps[Step.Kind.UAT].pk, []) if item.required
         ],
         "services": record.fingerprint if record else "",
         "machine": record.machine if record else {},
         "probes": [[probe.name, probe.kind, probe.parameters, probe.places] for probe in migration.source.probes.all()],
-        "evidence": _evidence(lane),
+        "evidence": evidence,
     }
 
 
-def _evidence(lane: Lane) -> list[Any]:
-    """What the probes of the acceptance test said: name, place, passed. Not what a later delta's said."""
-    attempt = lane.last_attempt(Step.Kind.UAT)
-    if attempt is None:
-        return []
-    keys = [action.work_key for action in attempt.actions.all()]
-    results = ProbeResult.objects.filter(run__work_key__in=keys).select_related("probe").order_by("pk")
-    return sorted({(result.probe.name, result.place): result.passed for result in results}.items())
+def _plan(migration: Migration) -> dict[str, Any]:
+    """What cutover events will set, and in which order services stop."""
+    return {
+        "address": migration.new_address,
+        "gateway": migration.gateway,
+        "resolvers": migration.resolvers,
+        "dns": migration.dns_name,
+        "name_server": _name_server(migration.name_server),
+        "dns_ttl": migration.dns_ttl,
+        "services": migration.services,
+    }
+
+
+def _name_server(server: NameServer | None) -> Any:
+    """Where the name is changed, not only by which row: what is decided on is what will be asked and in which zone."""
+    return server and [server.pk, server.address, server.port, server.zone]
+
+
+def _target(migration: Migration) -> Any:
+    """Which machine was tested; from the second generation on also which content: that of another one is not.
+
+    Going back to a snapshot brings no other content: what was signed was there when the test began.
+    """
+    target = migration.target
+    if target is None or target.generation - target.reverts <= 1:
+        return migration.target_id
+    return [target.pk, target.generation - target.reverts]
+
+
+def _evidence(lanes: list[Lane]) -> dict[int, list[Any]]:
+    """By migration what the probes of its acceptance test said: name, place, passed. Not what a later delta's said."""
+    tests = {lane.migration.pk: lane.last_attempt(Step.Kind.UAT) for lane in lanes}
+    whose = {action.work_key: pk for pk, test in tests.items() if test for action in test.actions.all()}
+    said: dict[int, dict[tuple[str, str], bool | None]] = {}
+    results = ProbeResult.objects.filter(run__work_key__in=list(whose)).select_related("probe", "run").order_by("pk")
+    for result in results if whose else ():
+        said.setdefault(whose[result.run.work_key], {})[result.probe.name, result.place] = result.passed
+    return {pk: sorted(answers.items()) for pk, answers in said.items()}
 
 
 def go_subject(lanes: list[Lane], sign_off: Approval | None) -> dict[str, Any]:
@@ -77,7 +122,7 @@ def go_subject(lanes: list[Lane], sign_off: Approval | None) -> dict[str, Any]:
         "servers": {
             str(lane.migration.pk): {
                 "name": lane.migration.source.name,
-                "plan": {"services": lane.migration.services, "address": lane.migration.new_address},
+                "plan": _plan(lane.migration),
             }
             for lane in lanes
         },

@@ -6,12 +6,12 @@ import logging
 from typing import Any
 
 from django.db import DatabaseError, transaction
-from django.db.models import F
 
 from migrationhub.audit.record import record
+from projects import approvals, policies
 from projects import digest as digests
 from projects.lanes import application_lanes
-from projects.models import Approval, Migration, Step, StepAttempt, Wave
+from projects.models import Approval, ChecklistItem, Migration, Step, StepAttempt
 from projects.steps.base import Lane, Unmet
 from servers.models import Change
 
@@ -70,12 +70,14 @@ def follow(migration: Migration) -> None:
 def _tend(wave_id: int, application_id: int, lanes: list[Lane]) -> None:
     if all(digests.settled(lane) for lane in lanes):
         return  # services are being stopped or were: the decisions stand as they were made
+    for approval in lanes[0].approvals.values():
+        approvals.expire(approval, lanes[0].now, lanes[0].migration.project_id)
     if all(evidence_taken(lane) for lane in lanes):
         _follow(wave_id, application_id, Gate.SIGN_OFF, digests.sign_off_subject(lanes), lanes)
     if any(lane.open_attempt(Step.Kind.STOP) for lane in lanes):
         return  # the go was used: a stop that found other services goes on once the owner has looked again
     sign_off = lanes[0].approvals.get(Gate.SIGN_OFF)
-    if sign_off and sign_off.state == State.APPROVED and all(lane.over(Step.Kind.UAT) for lane in lanes):
+    if sign_off and sign_off.is_open and all(lane.over(Step.Kind.UAT) for lane in lanes):
         _follow(wave_id, application_id, Gate.GO, digests.plain(digests.go_subject(lanes, sign_off)), lanes)
     else:
         _void_go(lanes)
@@ -86,6 +88,9 @@ def evidence_taken(lane: Lane) -> bool:
     attempt = lane.last_attempt(Step.Kind.UAT)
     if attempt is None or attempt.state in (StepAttempt.State.CANCELLED, StepAttempt.State.UNDONE):
         return False
+    items = lane.checklist.get(lane.steps[Step.Kind.UAT].pk, [])
+    if any(item.operation == "isolation" and item.state == ChecklistItem.State.OPEN for item in items):
+        return False  # of this opening; a proof that failed is there, and is named
     return all(action.state in ("done", "not_applicable") for action in attempt.actions.all())
 
 
@@ -96,21 +101,32 @@ def _follow(wave_id: int, application_id: int, gate: str, subject: dict[str, obj
     project_id = lanes[0].migration.project_id
     if approval is None:
         with transaction.atomic():
+            asked = policies.asked(policies.policy_of(project_id, gate), lanes[0].now)
             approval, made = Approval.objects.get_or_create(
-                wave_id=wave_id, application_id=application_id, gate=gate, defaults={"digest": now, "subject": subject}
+                wave_id=wave_id,
+                application_id=application_id,
+                gate=gate,
+                defaults={"digest": now, "subject": subject, **asked},
             )
             if made:
                 record("approval.request", approval, project_id=project_id, after={"digest": now})
                 Change.bump()
         return
-    if approval.digest == now:
-        return
-    state = approval.state if approval.state in (State.REQUESTED, State.MORE_TIME) else State.STALE
+    if approval.digest != now:
+        _ask_anew(approval, now, subject, lanes)
+
+
+def _ask_anew(approval: Approval, now: str, subject: dict[str, object], lanes: list[Lane]) -> None:
+    """Something else is to be decided on: what was said is not about it, and the time to answer begins anew."""
+    project_id = lanes[0].migration.project_id
+    kept = (State.REQUESTED, State.MORE_TIME)
+    signed = bool(approvals.words(approval))
+    state = approval.state if approval.state in kept and not signed else State.STALE
+    if approval.state == State.EXPIRED:
+        state = State.REQUESTED
+    asked = policies.asked(policies.policy_of(project_id, approval.gate), lanes[0].now)
     with transaction.atomic():
-        if Approval.objects.filter(pk=approval.pk, version=approval.version).update(
-            state=state, digest=now, subject=subject, version=F("version") + 1
-        ):
-            Wave.objects.filter(pk=wave_id).update(version=F("version") + 1)
+        if approvals.store(approval, state=state, digest=now, subject=subject, **asked):
             if state == State.STALE:
                 why = " ".join(digests.difference(approval.subject, subject))
                 record("approval.stale", approval, project_id=project_id, why=why)
@@ -120,14 +136,12 @@ def _follow(wave_id: int, application_id: int, gate: str, subject: dict[str, obj
 def _void_go(lanes: list[Lane]) -> None:
     """Without a valid sign-off there is no go, whoever gave it."""
     approval = lanes[0].approvals.get(Gate.GO)
-    if approval is None or approval.state != State.APPROVED:
+    if approval is None or not approval.is_open:
         return
+    project_id = lanes[0].migration.project_id
+    # Asked for anew: the sign-off may come back exactly as it was, and a word from before would then count again.
+    asked = policies.asked(policies.policy_of(project_id, Gate.GO), lanes[0].now)
     with transaction.atomic():
-        if Approval.objects.filter(pk=approval.pk, version=approval.version).update(
-            state=State.STALE, version=F("version") + 1
-        ):
-            Wave.objects.filter(pk=approval.wave_id).update(version=F("version") + 1)
-            record(
-                "approval.stale", approval, project_id=lanes[0].migration.project_id, why="The sign-off is not valid."
-            )
+        if approvals.store(approval, state=State.STALE, **asked):
+            record("approval.stale", approval, project_id=project_id, why="The sign-off is not valid.")
             Change.bump()

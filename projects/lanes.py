@@ -1,38 +1,53 @@
-"""Load lanes: everything that a decision about servers looks at, in a fixed number of queries."""
+"""Load lanes: everything that a decision about servers looks at, in two queries however many there are."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
 from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
 
-from django.db.models import Q
+from django.contrib.auth.models import User
+from django.db.models import BooleanField, Exists, ExpressionWrapper, F, OuterRef, Q, QuerySet
 from django.utils import timezone
 
+from migrationhub.lib import together
 from projects.models import (
     Action,
     Application,
     Approval,
+    BreakGlass,
     ChangeFreeze,
     ChecklistItem,
+    Decision,
+    Defect,
     Hold,
+    Membership,
     Migration,
     Step,
     StepAttempt,
 )
 from projects.steps.base import Lane
-from servers.models import SyncPoint
+from servers.models import HostKey, Probe, SyncPoint
+
+AT_ONCE = 1000  # servers; a query has room for so many keys and no more
+SECRETS = ("secret", "passphrase", "become_password")  # no decision needs them; one that is broken breaks no page
+NAMES = ("id", "username", "first_name", "last_name", "email")  # what rules and pages need of an account
+
+Fetched = dict[str, list[Any]]
 
 
 def lanes_for(migrations: Iterable[Migration], now: datetime | None = None) -> list[Lane]:
     """One lane for each migration, with the lanes that they wait for."""
     now = now or timezone.now()
-    wanted = [migration.pk for migration in migrations]
-    awaited = _awaited(wanted)
-    everything = set(wanted) | {other for others in awaited.values() for other in others}
-    lanes = _load(everything, now)
+    wanted, rows, awaited = _migrations(migrations)
+    lanes = {pk: Lane(row, now, {}, defaultdict(list), defaultdict(list), [], {}, None, []) for pk, row in rows.items()}
+    pks = list(lanes)
+    for start in range(0, len(pks), AT_ONCE):
+        _fill({pk: lanes[pk] for pk in pks[start : start + AT_ONCE]}, now)
     for pk, others in awaited.items():
-        lanes[pk].awaited = [lanes[other] for other in others if other in lanes]
+        lanes[pk].awaited = [lanes[other] for other in others]
     return [lanes[pk] for pk in wanted if pk in lanes]
 
 
@@ -40,81 +55,210 @@ def lane_of(migration: Migration, now: datetime | None = None) -> Lane:
     return lanes_for([migration], now)[0]
 
 
-def _awaited(wanted: list[int]) -> dict[int, list[int]]:
-    """Open or complete migrations of the applications that each one's application waits for."""
-    by_migration: dict[int, list[int]] = defaultdict(list)
-    joins = Application.waits_for.through.objects.filter(from_application__migrations__in=wanted)
-    applications: dict[int, list[int]] = defaultdict(list)
-    for pk, application in joins.values_list("from_application__migrations", "to_application"):
-        if pk in wanted:
-            applications[application].append(pk)
-    others = Migration.objects.filter(application__in=list(applications)).exclude(state=Migration.State.CANCELLED)
-    for other, application in others.values_list("pk", "application_id"):
-        for pk in applications[application or 0]:
-            if pk != other:
-                by_migration[pk].append(other)
-    return by_migration
+def _migrations(migrations: Iterable[Migration]) -> tuple[list[int], dict[int, Migration], dict[int, list[int]]]:
+    """The wanted ones in order, their rows and those that they wait for, and who waits for whom: one query.
 
-
-def _load(pks: set[int], now: datetime) -> dict[int, Lane]:
-    migrations = (
-        Migration.objects.filter(pk__in=pks)
-        .select_related("project", "application__owner", "wave", "profile__platform", "source__credential", "target")
-        .prefetch_related("source__host_keys", "source__probes")
+    Awaited are open or complete migrations of the applications that each one's application waits for.
+    """
+    given = None if isinstance(migrations, QuerySet) else [migration.pk for migration in migrations]
+    ids: Any = migrations.order_by().values("pk") if isinstance(migrations, QuerySet) else given
+    joins = Application.waits_for.through.objects.filter(from_application__migrations__in=ids)
+    others = Q(application__in=joins.values("to_application")) & ~Q(state=Migration.State.CANCELLED)
+    found: Any = (
+        Migration.objects.filter(Q(pk__in=ids) | others)
+        .annotate(is_wanted=ExpressionWrapper(Q(pk__in=ids), BooleanField()), awaits=F("application__waits_for"))
+        .select_related("project", "application__owner", "wave", "profile__platform", "target", "declared_by")
+        .select_related("source__credential", "name_server")
+        .defer(*(f"source__credential__{name}" for name in SECRETS))
+        .order_by("source__name", "pk")
     )
-    lanes = {
-        migration.pk: Lane(migration, now, {}, defaultdict(list), defaultdict(list), [], {}, None, [])
-        for migration in migrations
+    rows: dict[int, Any] = {}
+    awaits: dict[int, set[int]] = defaultdict(set)  # applications, by migration: one row for each
+    for row in found:
+        rows.setdefault(row.pk, row)
+        if row.is_wanted and row.awaits:
+            awaits[row.pk].add(row.awaits)
+    awaited = {
+        pk: [
+            other.pk
+            for other in rows.values()
+            if other.pk != pk and other.application_id in applications and other.state != Migration.State.CANCELLED
+        ]
+        for pk, applications in awaits.items()
     }
-    steps = {step.pk: step for step in Step.objects.filter(migration__in=pks)}
-    for step in steps.values():
-        step.migration = lanes[step.migration_id].migration
+    wanted = [pk for pk, row in rows.items() if row.is_wanted] if given is None else given
+    return wanted, rows, awaited
+
+
+def _fill(lanes: dict[int, Lane], now: datetime) -> None:
+    """Everything else that belongs to these lanes: one query."""
+    found = _fetch([lane.migration for lane in lanes.values()], now)
+    people = {user.pk: user for user in found["people"]}
+    _add_steps(lanes, found, people)
+    _add_gates(lanes, found, people)
+    _add_findings(lanes, found, people)
+    _add_holds(lanes, found, people)
+    _add_machines(lanes, found)
+
+
+def _fetch(migrations: list[Migration], now: datetime) -> Fetched:
+    pks = [migration.pk for migration in migrations]
+    waves = {migration.wave_id for migration in migrations}
+    projects = {migration.project_id for migration in migrations}
+    sources = {migration.source_id for migration in migrations}
+    targets = {migration.target_id for migration in migrations}
+    steps = Step.objects.filter(migration__in=pks)
+    attempts = StepAttempt.objects.filter(step__migration__in=pks)
+    items = ChecklistItem.objects.filter(step__migration__in=pks)
+    approvals = Approval.objects.filter(wave__in=waves)
+    decisions = Decision.objects.filter(approval__wave__in=waves)
+    holds = Hold.objects.filter(project__in=projects, released_at=None)
+    defects = Defect.objects.filter(wave__in=waves, state__in=Defect.UNSETTLED)
+    passes = BreakGlass.objects.filter(wave__in=waves)
+    newer = SyncPoint.objects.filter(target=OuterRef("target"), number__gt=OuterRef("number"))
+    named = (
+        *(attempts.values("started_by"), items.values("by"), holds.values("by")),
+        *(decisions.values("user"), decisions.values("on_behalf_of"), approvals.values("delegated_to")),
+        *(passes.values("by"), passes.values("confirmed_by"), defects.values("assignee"), defects.values("raised_by")),
+    )
+    handing = Q(user__in=approvals.values("delegated_by")) | Q(user__in=approvals.values("delegated_to"))
+    people = User.objects.filter(*[Q.create([("pk__in", each) for each in named], Q.OR)])
+    return together.fetch(
+        steps=steps,
+        attempts=attempts,
+        actions=Action.objects.filter(attempt__step__migration__in=pks),
+        items=items,
+        approvals=approvals,
+        handing=Membership.objects.filter(handing, project__in=projects),
+        decisions=decisions,
+        defects=defects,
+        passes=passes,
+        passed=Step.objects.filter(pk__in=passes.values("step")),
+        holds=holds,
+        freezes=ChangeFreeze.objects.filter(project__in=projects, ends_at__gt=now, starts_at__lte=now),
+        syncs=SyncPoint.objects.filter(~Exists(newer), target__in=targets),
+        host_keys=HostKey.objects.filter(server__in=sources),
+        probes=Probe.objects.filter(server__in=sources),
+        people=people.only(*NAMES),
+    )
+
+
+def _add_steps(lanes: dict[int, Lane], found: Fetched, people: dict[int, User]) -> None:
+    steps: dict[int, Step] = {}
+    for step in sorted(found["steps"], key=lambda step: step.position):
+        steps[step.pk] = step
+        step.migration = lanes[step.migration_id].migration  # the same row, without a query for each
         lanes[step.migration_id].steps[step.kind] = step
-    attempts = StepAttempt.objects.filter(step__migration__in=pks).order_by("number").prefetch_related("actions")
-    for attempt in attempts:
-        attempt.step = steps[attempt.step_id]  # the same row, without a query for each attempt
-        lanes[steps[attempt.step_id].migration_id].attempts[attempt.step_id].append(attempt)
-    for item in ChecklistItem.objects.filter(step__migration__in=pks).select_related("by"):
-        lanes[steps[item.step_id].migration_id].checklist[item.step_id].append(item)
-    _add_gates(lanes)
-    _add_holds(lanes, now)
-    _add_syncs(lanes)
-    return lanes
+    actions: dict[int, list[Action]] = defaultdict(list)
+    for action in sorted(found["actions"], key=lambda action: action.position):
+        actions[action.attempt_id].append(action)
+    for attempt in sorted(found["attempts"], key=lambda attempt: attempt.number):
+        attempt.step = steps[attempt.step_id]
+        if attempt.started_by_id:
+            attempt.started_by = people[attempt.started_by_id]
+        for action in actions[attempt.pk]:
+            action.attempt = attempt
+        together.prefilled(attempt, "actions", actions[attempt.pk])
+        lanes[attempt.step.migration_id].attempts[attempt.step_id].append(attempt)
+    for item in sorted(found["items"], key=lambda item: item.position):
+        item.step = steps[item.step_id]
+        if item.by_id:
+            item.by = people[item.by_id]
+        lanes[item.step.migration_id].checklist[item.step_id].append(item)
 
 
-def _add_gates(lanes: dict[int, Lane]) -> None:
-    waves = {lane.migration.wave_id for lane in lanes.values()}
+def _add_gates(lanes: dict[int, Lane], found: Fetched, people: dict[int, User]) -> None:
+    decisions: dict[int, list[Decision]] = defaultdict(list)
+    for decision in sorted(found["decisions"], key=lambda decision: -decision.pk):
+        decision.user = people[decision.user_id]
+        decision.on_behalf_of = people.get(decision.on_behalf_of_id)
+        decisions[decision.approval_id].append(decision)
     gates: dict[tuple[int, int], dict[str, Approval]] = defaultdict(dict)
-    for approval in Approval.objects.filter(wave__in=waves).prefetch_related("decisions__user"):
+    for approval in found["approvals"]:
+        approval.delegated_to = people.get(approval.delegated_to_id)
+        together.prefilled(approval, "decisions", decisions[approval.pk])
         gates[approval.wave_id, approval.application_id][approval.gate] = approval
+    roles = {(member.project_id, member.user_id): member.role for member in found["handing"]}
     for lane in lanes.values():
-        lane.approvals = gates.get((lane.migration.wave_id or 0, lane.migration.application_id or 0), {})
+        migration = lane.migration
+        lane.approvals = gates.get((migration.wave_id or 0, migration.application_id or 0), {})
+        for approval in lane.approvals.values():
+            if migration.wave and migration.application:
+                approval.wave, approval.application = migration.wave, migration.application
+                approval.giver_role = roles.get((migration.project_id, approval.delegated_by_id))
+                approval.receiver_role = roles.get((migration.project_id, approval.delegated_to_id))
 
 
-def _add_holds(lanes: dict[int, Lane], now: datetime) -> None:
-    projects = {lane.migration.project_id for lane in lanes.values()}
-    holds = list(Hold.objects.filter(project__in=projects, released_at=None).select_related("by", "application"))
-    freezes = list(ChangeFreeze.objects.filter(project__in=projects, ends_at__gt=now, starts_at__lte=now))
+def _add_findings(lanes: dict[int, Lane], found: Fetched, people: dict[int, User]) -> None:
+    """Unsettled defects and break-glass of each lane's application in its wave."""
+    passed = {step.pk: step for step in found["passed"]}
+    for each in found["passes"]:
+        each.step = passed.get(each.step_id)
+        each.by, each.confirmed_by = people.get(each.by_id), people.get(each.confirmed_by_id)
+    for each in found["defects"]:
+        each.assignee, each.raised_by = people.get(each.assignee_id), people.get(each.raised_by_id)
+    defects: dict[tuple[int | None, int | None], list[Defect]] = defaultdict(list)
+    passes: dict[tuple[int | None, int | None], list[BreakGlass]] = defaultdict(list)
+    for each in sorted(found["defects"], key=lambda each: each.number):
+        defects[each.wave_id, each.application_id].append(each)
+    for each in sorted(found["passes"], key=lambda each: -each.pk):
+        passes[each.wave_id, each.application_id].append(each)
+    for lane in lanes.values():
+        migration = lane.migration
+        key = (migration.wave_id, migration.application_id)
+        lane.defects, lane.passes = defects.get(key, []), passes.get(key, [])
+        if migration.wave and migration.application:
+            for defect in lane.defects:
+                defect.wave, defect.application = migration.wave, migration.application
+            for made in lane.passes:
+                made.wave, made.application = migration.wave, migration.application
+
+
+def _add_holds(lanes: dict[int, Lane], found: Fetched, people: dict[int, User]) -> None:
+    holds = sorted(found["holds"], key=lambda hold: hold.pk)
+    for hold in holds:
+        if hold.by_id:
+            hold.by = people[hold.by_id]
     for lane in lanes.values():
         migration = lane.migration
         lane.holds = [hold for hold in holds if applies(hold, migration)]
+        for hold in lane.holds:
+            hold.application = migration.application if hold.application_id else None
+            hold.migration = migration if hold.migration_id else None
         lane.holds += [
             Hold(
                 kind=Hold.Kind.FREEZE,
                 project=migration.project,
                 why=f"{freeze.name}, until {_local(freeze.ends_at, migration)}",
             )
-            for freeze in freezes
+            for freeze in found["freezes"]
             if freeze.project_id == migration.project_id
         ]
-        window = _late_words(lane) if _is_cut(lane) else window_words(migration, now)
+        window = _late_words(lane) if _is_cut(lane) else window_words(migration, lane.now)
         if window:
             lane.holds.append(Hold(kind=Hold.Kind.WINDOW, project=migration.project, wave=migration.wave, why=window))
 
 
+def _add_machines(lanes: dict[int, Lane], found: Fetched) -> None:
+    keys: dict[int, list[HostKey]] = defaultdict(list)
+    probes: dict[int, list[Probe]] = defaultdict(list)
+    for key in sorted(found["host_keys"], key=lambda key: key.pk):
+        keys[key.server_id].append(key)
+    for probe in sorted(found["probes"], key=lambda probe: (probe.position, probe.pk)):
+        probes[probe.server_id].append(probe)
+    syncs = {sync.target_id: sync for sync in found["syncs"]}
+    for lane in lanes.values():
+        source = lane.migration.source
+        together.prefilled(source, "host_keys", keys[source.pk])
+        together.prefilled(source, "probes", probes[source.pk])
+        lane.last_sync = syncs.get(lane.migration.target_id or 0)
+
+
 def _is_cut(lane: Lane) -> bool:
     """Its services are being stopped or were: the window holds nothing back any more."""
-    return Step.Kind.STOP in lane.steps and bool(lane.over(Step.Kind.STOP) or lane.open_attempt(Step.Kind.STOP))
+    if Step.Kind.STOP not in lane.steps:
+        return False
+    return lane.over(Step.Kind.STOP) or lane.begun_in(Step.Kind.STOP, "stop_services") is not None
 
 
 def _late_words(lane: Lane) -> str:
@@ -150,19 +294,8 @@ def window_words(migration: Migration, now: datetime) -> str:
 
 
 def _local(moment: datetime, migration: Migration) -> str:
-    from zoneinfo import ZoneInfo
-
     zone = migration.wave.time_zone if migration.wave else migration.project.time_zone
     return f"{moment.astimezone(ZoneInfo(zone)):%a %-d %b %H:%M} ({zone})"
-
-
-def _add_syncs(lanes: dict[int, Lane]) -> None:
-    targets = {lane.migration.target_id: lane for lane in lanes.values() if lane.migration.target_id}
-    newest: dict[int, SyncPoint] = {}
-    for point in SyncPoint.objects.filter(Q(target__in=targets)).order_by("number"):
-        newest[point.target_id] = point
-    for target, point in newest.items():
-        targets[target].last_sync = point
 
 
 def application_lanes(wave_id: int, application: Application) -> list[Lane]:

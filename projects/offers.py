@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
 
 from django.contrib.auth.models import AnonymousUser, User
 from django.urls import reverse
 
-from projects import abort, decisions, workflow
+from projects import abort, approvals, attempts, decisions, uat, uat_runs, workflow
 from projects.access import PLAN, RUN, may_sign, role_in
 from projects.lanes import application_lanes, lane_of, lanes_for
-from projects.models import Action, Application, Approval, Membership, Migration, Step, StepAttempt, Wave
+from projects.models import (
+    Application,
+    Approval,
+    Migration,
+    Step,
+    StepAttempt,
+    Wave,
+)
 from projects.steps import MODULES
-from projects.steps.base import Lane, open_items
+from projects.steps.base import Lane
 
 Person = User | AnonymousUser
 
@@ -27,20 +33,9 @@ class Offer:
     label: str
     url: str
     enabled: bool = True
-    why: str = ""  # why it is grey
+    why: str = ""  # why it is grey; of one that may be pressed, what to know before
     fields: dict[str, str] = field(default_factory=dict)
     style: str = "plain"  # primary | plain | danger
-
-
-@dataclass(frozen=True)
-class Waiting:
-    """One thing that waits for this person."""
-
-    text: str
-    detail: str
-    url: str
-    label: str
-    since: datetime | None = None
 
 
 def _seen(lane: Lane, kind: str) -> dict[str, str]:
@@ -82,11 +77,17 @@ def lane_step_offers(lane: Lane, kind: str, role: str | None) -> list[Offer]:
             )
         if attempt.state != StepAttempt.State.CANCELLING and attempt.mode == StepAttempt.Mode.REAL:
             stops = "Stop before the next act" if attempt.state == StepAttempt.State.RUNNING else "Give this try up"
-            offers.append(Offer("cancel", stops, reverse("step-cancel", args=[step.pk]), fields=seen, style="danger"))
+            why = " ".join(attempts.cancel_unmet(attempt, list(attempt.actions.all())))
+            url = reverse("step-cancel", args=[step.pk])
+            offers.append(Offer("cancel", stops, url, not why, why, seen, "danger"))
         return offers
     if step.state not in workflow.STARTABLE:
         return []
-    if MODULES[kind].automatic and step.state not in (Step.State.CANCELLED,):
+    module = MODULES[kind]
+    a_person_starts_it = step.state == Step.State.CANCELLED or (
+        step.state == Step.State.UNDONE and not module.again_by_itself
+    )
+    if module.automatic and not a_person_starts_it:
         return []  # starts by itself as soon as nothing is in the way
     missing = MODULES[kind].unmet(lane)
     style = "primary" if kind == Step.Kind.INITIAL else "plain"
@@ -109,7 +110,10 @@ def lane_offers(lane: Lane, role: str | None) -> list[Offer]:
     if not back:
         url = reverse("migration-abort", args=[lane.migration.pk])
         offers.append(Offer("abort", "Abort and restart services", url, style="danger"))
-    order = {"retry": 0, "complete": 1, "start": 2, "abort": 3, "cancel": 4}
+    if not abort.take_back_unmet(lane):
+        url = reverse("migration-take-back", args=[lane.migration.pk])
+        offers.append(Offer("take-back", abort.TAKE_BACK, url, style="danger"))
+    order = {"retry": 0, "complete": 1, "start": 2, "abort": 3, "take-back": 3, "cancel": 4}
     return sorted(offers, key=lambda offer: (not offer.enabled, order.get(offer.code, 9)))
 
 
@@ -132,21 +136,32 @@ def application_offers(
     offers = []
     args = [wave.pk, application.pk]
     if role in RUN or may_sign(application, user):
-        if any(lane.uat_hold for lane in lanes):
-            offers.append(Offer("uat-end", "End the test", reverse("uat-end", args=args)))
+        hold = next((lane.uat_hold for lane in lanes if lane.uat_hold), None)
+        if hold is not None:
+            if uat.may_end(hold, application, user):
+                lost = uat_runs.thrown_away(lanes, [hold], {})
+                offers.append(Offer("uat-end", "End the test", reverse("uat-end", args=args), why=lost))
+                if hold.snapshot:
+                    why = " ".join(uat_runs.back_unmet(hold, lanes))
+                    label = "Put the copies back and end" if len(lanes) > 1 else "Put the copy back and end"
+                    back = Offer("uat-back", label, reverse("uat-end", args=args), not why, why, {"back": "1"})
+                    offers.append(back)
+            elif role in PLAN:
+                offers.append(Offer("uat-break", "Break off the test", reverse("uat-break", args=args), style="danger"))
+            offers.append(Offer("uat-extend", "Extend the test", reverse("uat-extend", args=args)))
         elif not any(lane.over(Step.Kind.STOP) or lane.open_attempt(Step.Kind.STOP) for lane in lanes):
             offers.append(_open_offer(lanes, role, args))
     for gate in (Approval.Gate.SIGN_OFF, Approval.Gate.GO):
         approval = lanes[0].approvals.get(gate)
-        signs = may_sign(application, user) and role == Membership.Role.OWNER
-        may = signs if gate == Approval.Gate.SIGN_OFF else role in PLAN
-        if approval is not None and may and approval.state != Approval.State.APPROVED:
-            offers += _decision_offers(approval, lanes)
+        if approval is None or approval.is_open or isinstance(user, AnonymousUser):
+            continue
+        if approvals.may_answer(approval, user, role, lanes):
+            offers += _decision_offers(approval, lanes, user)
     return offers
 
 
 def _open_offer(lanes: list[Lane], role: str | None, args: list[int]) -> Offer:
-    missing, live = decisions.uat_unmet(lanes), decisions.live_words(lanes)
+    missing, live = uat.uat_unmet(lanes), uat.live_words(lanes)
     url = reverse("uat-open", args=args)
     if live and not missing and role in PLAN:
         return Offer(
@@ -155,15 +170,15 @@ def _open_offer(lanes: list[Lane], role: str | None, args: list[int]) -> Offer:
     return Offer("uat-open", "Open the test", url, not (missing or live), " ".join(missing + live))
 
 
-def _decision_offers(approval: Approval, lanes: list[Lane]) -> list[Offer]:
+def _decision_offers(approval: Approval, lanes: list[Lane], user: User) -> list[Offer]:
     url = reverse("approval-decide", args=[approval.pk])
-    missing = decisions.approve_unmet(approval, lanes)
+    missing = decisions.approve_unmet(approval, lanes, said_by=user)
     sign_off = approval.gate == Approval.Gate.SIGN_OFF
     made = {"digest": approval.digest}
     code = "sign" if sign_off else "go"
     yes = "Approve" if sign_off else "Give the go"
     offers = [Offer(code, yes, url, not missing, " ".join(missing), {**made, "verdict": "approve"}, "primary")]
-    if sign_off:
+    if sign_off and not approvals.expired(approval, lanes[0].now):
         offers.append(Offer("reject", "Reject", url, fields={**made, "verdict": "reject"}, style="danger"))
         offers.append(Offer("more-time", "Need more time", url, fields={**made, "verdict": "more_time"}))
     return offers
@@ -184,79 +199,3 @@ def wave_offers(wave: Wave, user: Person, lanes: Iterable[Lane] | None = None) -
         f"Start initial migration of {len(ready)} server{'s' if len(ready) != 1 else ''}" if ready else "Start the wave"
     )
     return [Offer("wave-start", label, reverse("wave-start", args=[wave.pk]), bool(ready), why, style="primary")]
-
-
-def waits_for_me(user: Person) -> list[Waiting]:
-    """What waits for this person over all projects: failed steps, approvals, checklists, servers to be declared."""
-    if not user.pk:
-        return []
-    roles = dict(Membership.objects.filter(user_id=user.pk).values_list("project_id", "role"))
-    migrations = Migration.objects.visible_to(user).filter(state=Migration.State.OPEN, steps__isnull=False).distinct()
-    lanes = lanes_for(migrations)
-    groups: dict[tuple[int, int], list[Lane]] = {}
-    for lane in lanes:
-        if lane.migration.wave_id and lane.migration.application_id:
-            groups.setdefault((lane.migration.wave_id, lane.migration.application_id), []).append(lane)
-    waiting = [item for lane in lanes for item in _lane_waits(lane, roles.get(lane.migration.project_id), user)]
-    for group in groups.values():
-        waiting += _gate_waits(group, roles.get(group[0].migration.project_id), user)
-    return waiting
-
-
-def _lane_waits(lane: Lane, role: str | None, user: Person) -> list[Waiting]:
-    migration, found = lane.migration, []
-    page = reverse("migration", args=[migration.pk])
-    for kind in Step.ORDER:
-        step = lane.steps[kind]
-        if step.state == Step.State.ATTENTION and role in RUN:
-            found.append(
-                Waiting(f"{migration.source.name}: {step.get_kind_display()} failed", step.reason, page, "Look")
-            )
-        running = lane.open_attempt(kind) is not None and step.state == Step.State.RUNNING
-        items = [item for item in open_items(lane, kind) if not item.automatic] if running else []
-        mine = [
-            item
-            for item in items
-            if (item.role == "owner") == (migration.application is not None and may_sign(migration.application, user))
-        ]
-        if mine and (role in RUN or mine[0].role == "owner"):
-            where = page
-            if mine[0].role == "owner" and migration.wave_id and migration.application_id:
-                where = reverse("acceptance", args=[migration.wave_id, migration.application_id])
-            detail = ", ".join(item.title for item in mine)
-            found.append(
-                Waiting(
-                    f"{migration.source.name}: checklist of {step.get_kind_display().lower()}", detail, where, "Open"
-                )
-            )
-    if role in PLAN and lane.open_attempt(Step.Kind.VALIDATION) and not workflow.completion_unmet(lane):
-        title = f"{migration.source.name} can be declared complete"
-        found.append(Waiting(title, _probe_words(lane), page, "Declare"))
-    return found
-
-
-def _probe_words(lane: Lane) -> str:
-    """What final validation has seen: nothing asked is not the same as passed."""
-    attempt = lane.open_attempt(Step.Kind.VALIDATION)
-    asked = [action for action in (attempt.actions.all() if attempt else ()) if action.operation == "probe"]
-    if asked and all(action.state == Action.State.DONE for action in asked):
-        return "All probes passed."
-    return "No probe asked it in production: nothing but people has seen that it works."
-
-
-def _gate_waits(lanes: list[Lane], role: str | None, user: Person) -> list[Waiting]:
-    migration = lanes[0].migration
-    application, wave = migration.application, migration.wave
-    if application is None or wave is None:
-        return []
-    found = []
-    sign_off, go = (lanes[0].approvals.get(gate) for gate in (Approval.Gate.SIGN_OFF, Approval.Gate.GO))
-    if sign_off and sign_off.state != Approval.State.APPROVED and may_sign(application, user):
-        url = reverse("acceptance", args=[wave.pk, application.pk])
-        words = sign_off.get_state_display()
-        found.append(Waiting(f"Sign-off of {application}", words, url, "Look and answer", sign_off.requested_at))
-    if go and go.state != Approval.State.APPROVED and role in PLAN:
-        detail = "Every server is tested and signed; services are stopped after your go."
-        url = reverse("wave-board", args=[wave.pk])
-        found.append(Waiting(f"Go for {application}", detail, url, "Decide", go.requested_at))
-    return found

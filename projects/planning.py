@@ -14,10 +14,10 @@ from migrationhub.audit.record import record
 from migrationhub.lib.findings import Problem
 from projects import workflow
 from projects.errors import Conflict
-from projects.models import Migration, Step, StepAttempt, Wave
+from projects.models import Hold, Migration, Step, StepAttempt, Wave
 from servers.models import Change, Probe
 
-from .planning_base import NOT_BEGUN, begun, told, write
+from .planning_base import NOT_BEGUN, begun, given_up, told, write
 from .planning_waves import PLACE
 
 FIXED_AT_STOP = ("application", "wave", "profile", "services")
@@ -42,6 +42,8 @@ def plan_server(*, migration: Migration, values: dict[str, Any], user: User) -> 
     )
     changed = [name for name in FIELDS if name in values and getattr(seen, name) != values[name]]
     _refuse_late(seen, changed, values)
+    if {"wave", "application"} & set(changed):
+        _refuse_under_test(seen)
     before = told(seen, changed)
     new = {name: values[name] for name in changed}
     if "delta_every_minutes" in new:
@@ -75,7 +77,7 @@ def _refuse_late(seen: Migration, changed: list[str], values: dict[str, Any]) ->
         raise Problem(f"The migration of {seen} is {seen.get_state_display().lower()}.", "Nothing is left to plan.")
     for names, kind in ((FIXED_AT_STOP, Step.Kind.STOP), (FIXED_AT_CUTOVER, Step.Kind.CUTOVER)):
         late = [LABELS.get(name, name) for name in changed if name in names]
-        if late and begun(seen, kind) and not (kind == Step.Kind.CUTOVER and _given_up(seen, kind)):
+        if late and begun(seen, kind) and not (kind == Step.Kind.CUTOVER and given_up(seen, kind)):
             raise Problem(
                 f"{Step.Kind(kind).label} of {seen} has begun: {', '.join(late)} cannot change any more.",
                 BACK[kind],
@@ -93,9 +95,18 @@ def _refuse_late(seen: Migration, changed: list[str], values: dict[str, Any]) ->
             )
 
 
-def _given_up(migration: Migration, kind: str) -> bool:
-    """Its next try is planned from scratch: a wrong address or name can be corrected, with the source off too."""
-    return migration.steps.filter(kind=kind, state=Step.State.CANCELLED).exists()
+def _refuse_under_test(seen: Migration) -> None:
+    """A test reserves the clones of its application in its wave: one that left it could be synced under the tester, or
+    while it goes back to its snapshot."""
+    tests = Hold.objects.filter(
+        kind=Hold.Kind.UAT, wave=seen.wave_id, application=seen.application_id, released_at=None
+    )
+    if seen.target_id and seen.wave_id and seen.application_id and tests.exists():
+        raise Problem(
+            f"The acceptance test of {seen.application} is open: {seen} stays in {seen.wave} for {seen.application}.",
+            "End the test first.",
+            code="plan.test",
+        )
 
 
 @transaction.atomic
@@ -117,6 +128,7 @@ def remove_from_wave(*, migration: Migration, user: User) -> None:
             "Wait until it ends, or cancel it first.",
             code="plan.running",
         )
+    _refuse_under_test(seen)
     wave = seen.wave
     _update(seen, {"wave": None, "next_delta_at": None, "delta_every_minutes": 0})
     Wave.objects.filter(pk=wave.pk).update(version=F("version") + 1)

@@ -23,6 +23,11 @@ def begun(migration: Migration, kind: str) -> bool:
     )
 
 
+def given_up(migration: Migration, kind: str) -> bool:
+    """Its next try is planned from scratch: a wrong address or name can be corrected, with the source off too."""
+    return migration.steps.filter(kind=kind, state=Step.State.CANCELLED).exists()
+
+
 def plain(value: Any) -> Any:
     """A value as the audit trail holds it."""
     if isinstance(value, models.Model):

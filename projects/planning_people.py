@@ -6,11 +6,23 @@ from collections.abc import Iterable
 
 from django.contrib.auth.models import User
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, QuerySet
+from django.utils import timezone
 
 from migrationhub.audit.record import record
 from migrationhub.lib.findings import Problem
-from projects.models import Application, Membership, Migration, Project, Wave
+from projects import stand_ins
+from projects.access import receivers
+from projects.models import (
+    Application,
+    Approval,
+    Invitation,
+    Membership,
+    Migration,
+    Project,
+    ProjectNotices,
+    Wave,
+)
 from servers.models import Change
 
 from .planning_base import write
@@ -48,20 +60,26 @@ def add_member(*, project: Project, person: User, role: str, user: User) -> Memb
 
 
 @transaction.atomic
-def change_member(*, member: Membership, role: str, user: User) -> Membership:
+def change_member(*, member: Membership, role: str, user: User) -> list[str]:
+    """What ended with the role before, in words."""
     member = Membership.objects.select_for_update().select_related("user", "project").get(pk=member.pk)
     if role != Role.LEAD:
         _keep_a_lead(member, "another role")
     if role != Role.OWNER:
         _keep_owner(member, "another role")
-    return write(member, {"role": role}, user=user, verb="member.change", project=member.project)
+    if role != Role.LEAD:
+        _withdraw_invitations(member, user)
+    write(member, {"role": role}, user=user, verb="member.change", project=member.project)
+    return _end_with_role(member, role, user)
 
 
 @transaction.atomic
-def remove_member(*, member: Membership, user: User) -> None:
+def remove_member(*, member: Membership, user: User) -> list[str]:
+    """What ended with the membership, in words."""
     member = Membership.objects.select_for_update().select_related("user", "project").get(pk=member.pk)
     _keep_a_lead(member, "no place in the project")
     _keep_owner(member, "no place in the project")
+    _withdraw_invitations(member, user)
     record(
         "member.remove",
         member,
@@ -71,6 +89,46 @@ def remove_member(*, member: Membership, user: User) -> None:
     )
     member.delete()
     Change.bump()
+    return _end_with_role(member, None, user)
+
+
+def _end_with_role(member: Membership, role: str | None, user: User) -> list[str]:
+    """What somebody was named for in a role ends with it, and does not come back with the role. `role`: what they have
+    from now on; None where they left."""
+    project, person, said = member.project, member.user, []
+    now = f"is {Role(role).name.lower()} of {project} now" if role else f"left {project}"
+    lost = [gate for gate in Approval.Gate.values if role not in receivers(gate)]
+    handed = Approval.objects.filter(wave__project=project, delegated_to=person, gate__in=lost)
+    for approval in _hand_back(handed, project, user, f"{person} {now}"):
+        if not approval.is_open:
+            said.append(f"{approval}: {approval.delegated_by} had handed it to {person}, and has it back.")
+    if role != Role.OWNER:
+        for place in stand_ins.end_all(person, project, user=user, why=f"{person} {now}"):
+            said.append(f"{place.application}: {person} does not stand in for {place.owner} any more.")
+    mode = ProjectNotices.objects.filter(project=project, mode=ProjectNotices.Mode.TEST, tester=person)
+    if role != Role.LEAD and mode.exists():
+        said.append(
+            f"Notifications of {project} are on test and went to {person} alone: nobody is told anything now. "
+            "A lead sets them on the page Notifications."
+        )
+    return said
+
+
+def _hand_back(asked: QuerySet[Approval], project: Project, user: User, why: str) -> list[Approval]:
+    """End what was handed over; whoever answers in this moment looks again. The waves' rows are taken first, as by
+    whoever decides."""
+    handed = asked.exclude(delegated_to=None)
+    for wave in sorted(set(handed.values_list("wave", flat=True))):
+        Wave.objects.filter(pk=wave).update(version=F("version") + 1)
+    found = list(handed.order_by("pk").select_related("application", "delegated_to", "delegated_by"))
+    for approval in found:
+        told = {"to": str(approval.delegated_to), "by": str(approval.delegated_by)}
+        record("approval.handed_back", approval, actor=user, project_id=project.pk, why=why, before=told)
+    none = {"delegated_to": None, "delegated_by": None, "delegated_at": None}
+    Approval.objects.filter(pk__in=[approval.pk for approval in found]).update(**none, version=F("version") + 1)
+    if found:
+        Change.bump()
+    return found
 
 
 def _keep_a_lead(member: Membership, fate: str) -> None:
@@ -95,6 +153,16 @@ def _keep_owner(member: Membership, fate: str) -> None:
         )
 
 
+def _withdraw_invitations(member: Membership, user: User) -> None:
+    """Who leads no more invites no more: a link of their own would let them in again, in any role."""
+    mine = Invitation.objects.select_for_update().filter(project=member.project, by=member.user_id)
+    for invitation in mine.filter(accepted_at=None, withdrawn_at=None):
+        invitation.withdrawn_at = timezone.now()
+        invitation.save(update_fields=["withdrawn_at"])
+        why = f"{member.user}, who sent it, does not lead {member.project} any more"
+        record("invitation.withdraw", invitation, actor=user, project_id=member.project_id, why=why)
+
+
 @transaction.atomic
 def save_application(
     *,
@@ -110,6 +178,7 @@ def save_application(
 ) -> Application:
     """A new or a changed application. Its cutover events wait for those of `waits_for`, which must not be a circle."""
     found = application or Application(project=project)
+    owner_before = found.owner_id
     others = list(waits_for)
     if found.pk:
         _refuse_circle(found, others)
@@ -121,7 +190,17 @@ def save_application(
     if more:
         found.waits_for.set(others)
     _bump_decisions(found)
+    if found.owner_id != owner_before:
+        _end_handing_over(found, user)
     return found
+
+
+def _end_handing_over(application: Application, user: User) -> None:
+    """What an owner handed over ends with them. A new version for every sign-off: who hands one over or answers in this
+    moment looks again."""
+    asked = Approval.objects.filter(application=application, gate=Approval.Gate.SIGN_OFF)
+    asked.update(version=F("version") + 1)
+    _hand_back(asked, application.project, user, f"{application} has another owner")
 
 
 def _refuse_circle(application: Application, others: list[Application]) -> None:

@@ -73,13 +73,18 @@ def add_servers(
 
 @transaction.atomic
 def change_server(*, project: Project, server: Server, values: dict[str, Any], user: User) -> Server:
-    """At another address it is asked again: findings and facts of the old one say nothing about the new one."""
+    """Reached in another way it is asked again: that the old log-in worked says nothing about the new one.
+
+    Where it may be another machine, nothing that was seen of the old one is kept.
+    """
     changed = [name for name in REACHED if name in values and getattr(server, name) != values[name]]
     # First: an action that is about to begin on this server then sees that it was changed.
     Migration.objects.filter(source=server).update(version=F("version") + 1)
     if changed:
         _refuse_other_machine(server, changed)
-        values = {**values, "findings": []}
+        values = {**values, "findings": [], "facts_at": None}
+        if set(ANOTHER) & set(changed):
+            values["facts"] = {}
     write(server, values, user=user, verb="server.change", project=project)
     return server
 

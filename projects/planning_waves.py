@@ -33,6 +33,7 @@ PLACE = {
     "disk_gib": "disk size",
 }
 # What the final delta and the move are made from: fixed for a server whose services are being stopped or are.
+# Who sets the guest's address is not: with the source off, setting it by hand may be the only way on.
 RECIPE = {
     "mover": "mover",
     "paths": "directories",
@@ -41,6 +42,7 @@ RECIPE = {
     "consistency_options": "options of the consistency",
     "proof": "proof",
     "addressing": "addressing",
+    "identity": "identity",
     "production_network_id": "production network",
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from projects.views import setup_access, setup_people, setup_plan, setup_servers, setup_waves
+from projects.views import approvals, checklists, setup_access, setup_people, setup_plan, setup_servers, setup_waves
 
 P = "projects/<slug:slug>/"
 
@@ -50,6 +50,14 @@ urlpatterns = [
     path(P + "freezes/new/", setup_waves.freeze_new, name="freeze-new"),
     path(P + "freezes/<int:pk>/", setup_waves.freeze_edit, name="freeze-edit"),
     path(P + "freezes/<int:pk>/remove/", setup_waves.freeze_remove, name="freeze-remove"),
+    path(P + "checklists/", checklists.checklists, name="checklists"),
+    path(P + "checklists/<slug:kind>/", checklists.checklist, name="checklist"),
+    path(P + "checklists/<slug:kind>/new/", checklists.item_new, name="checklist-item-new"),
+    path(P + "checklists/<slug:kind>/items/<slug:key>/", checklists.item_edit, name="checklist-item"),
+    path(P + "checklists/<slug:kind>/items/<slug:key>/move/", checklists.item_move, name="checklist-item-move"),
+    path(P + "checklists/<slug:kind>/items/<slug:key>/remove/", checklists.item_remove, name="checklist-item-remove"),
+    path(P + "policies/", approvals.approval_policies, name="approval-policies"),
+    path(P + "policies/<slug:gate>/", approvals.approval_policy, name="approval-policy"),
     path(P + "planning/", setup_plan.planning, name="planning"),
     path("migrations/<int:pk>/plan/", setup_plan.plan, name="plan"),
     path("migrations/<int:pk>/plan/remove/", setup_plan.plan_remove, name="plan-remove"),

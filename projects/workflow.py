@@ -15,16 +15,16 @@ from django.db.models import F
 from django.utils import timezone
 
 from migrationhub.audit.record import record
-from projects import abort, attempts, gates
+from projects import abort, attempts, checklists, gates, uat_runs
 from projects.abort import abort_cutover
 from projects.attempts import cancel as cancel_step
 from projects.attempts import retry as retry_step
 from projects.errors import Conflict, NotReady
 from projects.lanes import lane_of, lanes_for
-from projects.models import ChecklistItem, Migration, Step, StepAttempt, Wave
+from projects.models import Migration, Step, StepAttempt, Wave
 from projects.states import move_step
 from projects.steps import MODULES
-from projects.steps.base import Lane, Unmet, open_items
+from projects.steps.base import Lane, StepModule, Unmet, defects_unmet, open_items
 from servers.models import Change, Run
 
 __all__ = [
@@ -47,24 +47,17 @@ STARTABLE = (State.WAITING, State.READY, State.SCHEDULED, State.CANCELLED, State
 SELF_STARTABLE = (State.WAITING, State.READY, State.SCHEDULED, State.UNDONE)
 
 
+@transaction.atomic
 def plan_steps(migration: Migration) -> None:
-    """Make the seven steps and their checklists; what exists is left alone."""
-    for position, kind in enumerate(Step.ORDER, start=1):
-        step, made = Step.objects.get_or_create(migration=migration, kind=kind, defaults={"position": position})
-        if made:
-            ChecklistItem.objects.bulk_create(
-                ChecklistItem(
-                    step=step,
-                    position=number,
-                    key=item.key,
-                    title=item.title,
-                    instruction=item.instruction,
-                    role=item.role,
-                    required=item.required,
-                    automatic=bool(item.operation),
-                )
-                for number, item in enumerate(MODULES[kind].items, start=1)
-            )
+    """Make the seven steps and their checklists, from the project's newest templates; what exists is left alone."""
+    known = set(migration.steps.values_list("kind", flat=True))
+    made = Step.objects.bulk_create(
+        Step(migration=migration, kind=kind, position=position)
+        for position, kind in enumerate(Step.ORDER, start=1)
+        if kind not in known
+    )
+    if made:
+        checklists.apply(migration, made)
 
 
 def unmet(step: Step) -> list[Unmet]:
@@ -74,6 +67,16 @@ def unmet(step: Step) -> list[Unmet]:
 
 def start_step(step_id: int, *, user: User | None, seen_state: str, seen_attempt: int) -> StepAttempt:
     """Start a step for a person. Raises Conflict when the page was old, NotReady with what is missing."""
+    try:
+        return _start_as_seen(step_id, user, seen_state, seen_attempt)
+    except Conflict as conflict:
+        if conflict.code != "step.conflict":
+            raise
+        # The controller may have reworded the step in this very moment: what is there now decides.
+        return _start_as_seen(step_id, user, seen_state, seen_attempt)
+
+
+def _start_as_seen(step_id: int, user: User | None, seen_state: str, seen_attempt: int) -> StepAttempt:
     step = Step.objects.select_related("migration").get(pk=step_id)
     lane = lane_of(step.migration)
     step = lane.steps[step.kind]
@@ -186,6 +189,7 @@ def completion_unmet(lane: Lane) -> list[str]:
         for action in attempt.actions.all()
         if not attempts.waits(lane, action) and action.state not in attempts.CLOSED
     ]
+    missing += [item.text for item in defects_unmet(lane, Step.Kind.VALIDATION)]
     return missing + [f"Open on the checklist: {item.title}." for item in open_items(lane, Step.Kind.VALIDATION)]
 
 
@@ -197,7 +201,9 @@ def advance(now: datetime) -> None:
     walked = [_advance_lane(lane, now, newest) for lane in lanes]
     # Where something began or was in conflict, the next pass, which follows at once, sees what is now.
     busy = {_group(lane) for lane, exact in walked if not exact}
-    gates.advance([lane for lane, exact in walked if _group(lane) not in busy])
+    exact_ones = [lane for lane, _ in walked if _group(lane) not in busy]
+    uat_runs.advance(exact_ones)
+    gates.advance(exact_ones)
 
 
 def _group(lane: Lane) -> tuple[int | None, int | None]:
@@ -253,11 +259,15 @@ def _tend(lane: Lane, now: datetime) -> bool:
                     _schedule_next(lane, now)
                     launch(lane, kind, user=None)
                 return True
-        elif module.automatic and not missing and step.state in SELF_STARTABLE:
+        elif module.automatic and not missing and _starts_itself(step, module):
             launch(lane, kind, user=None)
             return True
         _restate(lane, step, missing)
     return False
+
+
+def _starts_itself(step: Step, module: StepModule) -> bool:
+    return step.state in SELF_STARTABLE and (step.state != State.UNDONE or module.again_by_itself)
 
 
 def _delta_due(lane: Lane, now: datetime) -> bool:

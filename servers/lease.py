@@ -38,3 +38,8 @@ def hold(holder: str, epoch: int | None) -> int | None:
 def release(holder: str, epoch: int | None) -> None:
     """Give the lease back at an orderly end, so that the next controller need not wait."""
     Lease.objects.filter(name="controller", holder=holder, epoch=epoch or 0).update(until=Now())
+
+
+def alive() -> Q:
+    """A condition on `Lease`: its holder works. Who was stopped is seen at once, who died after half a lease."""
+    return Q(until__gt=Now(), beat_at__gt=_in(-settings.CONTROLLER_LEASE / 2))

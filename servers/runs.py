@@ -46,6 +46,7 @@ WORKING = (State.RUNNING, State.SCHEDULED, State.CANCELLING)
 REENQUEUE_AFTER = 15
 # Longer than django-q lets an act live, in seconds: by then its worker is gone or at something else.
 ACT_LIMIT = 330
+NOT_BEGUN = "Cancelled before it began."
 # Memo key: when an act was found to have been cut off in the middle (epoch seconds).
 INTERRUPTED = "interrupted_at"
 
@@ -93,13 +94,34 @@ def cancel(run_id: int) -> bool:
             state=State.CANCELLED,
             finished_at=now,
             cancel_requested_at=now,
-            reason="Cancelled before it began.",
+            reason=NOT_BEGUN,
             version=F("version") + 1,
         ) or Run.objects.filter(pk=run_id, state__in=may_come_from(State.CANCELLING)).update(
             state=State.CANCELLING, cancel_requested_at=now, check_at=now, version=F("version") + 1
         )
         if changed:
             note(run_id, "Asked to stop.", Level.WARNING)
+            Change.bump()
+    return bool(changed)
+
+
+def give_up(run_id: int, why: str) -> bool:
+    """A person gives up a run that is out of contact. It ends once everybody who can be asked was asked."""
+    now = timezone.now()
+    with transaction.atomic():
+        changed = (
+            Run.objects.filter(pk=run_id, state__in=WORKING, give_up_reason="")
+            .exclude(contact_lost_since=None)
+            .update(
+                state=State.CANCELLING,
+                give_up_reason=why,
+                cancel_requested_at=now,
+                check_at=now,
+                version=F("version") + 1,
+            )
+        )
+        if changed:
+            note(run_id, f"Given up by a person: {why}", Level.WARNING)
             Change.bump()
     return bool(changed)
 

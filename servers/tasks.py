@@ -13,6 +13,7 @@ from django_q.models import OrmQ
 from django_q.tasks import async_task
 
 from servers import runs, work
+from servers.away import written
 from servers.models import Run
 from servers.remote.ssh import Pool
 
@@ -52,6 +53,6 @@ def carry_out(run_id: int, epoch: int) -> None:
     except Exception:
         # This process lives on and would seem to hold the act for ever.
         log.exception("The outcome of “%s” of run %s could not be stored.", run.act, run.pk)
-        runs.let_go(run)
+        written(lambda: runs.let_go(run))
     finally:
         pool.close()

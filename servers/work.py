@@ -6,11 +6,11 @@ import logging
 import sys
 from dataclasses import replace
 
-from django.db import DatabaseError
 from django.utils import timezone
 
 from migrationhub.lib.findings import Problem
 from servers import runs
+from servers.away import AWAY, written
 from servers.models import Run
 from servers.operations import operation
 from servers.operations.base import Job, failed
@@ -22,10 +22,14 @@ log = logging.getLogger(__name__)
 
 def look(run: Run, pool: Pool) -> str:
     """Look at a run, store what was seen; the name of the act that is due, or ''. Read only on the outside."""
+    if run.give_up_reason:
+        return "give up"  # whoever is to be looked at does not answer
     work = operation(run.operation)
     job = Job(run, pool.connect, dict(run.memo), cancel=run.state == Run.State.CANCELLING)
     try:
         progress = work.observe(job)
+    except AWAY:
+        raise  # nothing is known of the machines: the next look asks them
     except Exception as error:  # noqa: BLE001 - whatever happens ends in the run's row
         settle(run, job, error, held=False)
         return ""
@@ -33,7 +37,7 @@ def look(run: Run, pool: Pool) -> str:
         return progress.next_act
     try:
         runs.after_look(run, progress)
-    except DatabaseError:
+    except AWAY:
         raise
     except Exception as error:  # noqa: BLE001
         settle(run, job, error, held=False, finish=False)
@@ -46,7 +50,12 @@ def act(run: Run, pool: Pool) -> None:
     work = operation(run.operation)
     job = Job(run, pool.connect, dict(run.memo), cancel=run.state == Run.State.CANCELLING)
     try:
-        memo, progress = work.confirm_cancel(job) if job.cancel else work.advance(job)
+        if run.give_up_reason:
+            memo, progress = work.give_up(job)
+        else:
+            memo, progress = work.confirm_cancel(job) if job.cancel else work.advance(job)
+    except AWAY:
+        raise  # it was cut off in the middle: the next act asks the machines what it did
     except Exception as error:  # noqa: BLE001
         settle(run, job, error, held=True)
         return
@@ -54,8 +63,8 @@ def act(run: Run, pool: Pool) -> None:
         # The act came back without a fault: its machine was there just now.
         progress = replace(progress, observed_at=timezone.now())
     try:
-        runs.after_act(run, memo, progress)
-    except DatabaseError:
+        written(lambda: runs.after_act(run, memo, progress))
+    except AWAY:
         raise  # nothing can be written now
     except Exception as error:  # noqa: BLE001
         job.memo = memo
@@ -73,11 +82,14 @@ def settle(run: Run, job: Job, error: Exception, *, held: bool, finish: bool = T
     lost_for = (timezone.now() - run.contact_lost_since).total_seconds() if run.contact_lost_since else 0.0
     goes_on = work.goes_on(job) and (job.cancel or not held)
     if finish and (goes_on or not (problem.lasting or work.gives_up(job, lost_for))):
-        runs.contact_lost(run, problem, held=held)
+        if held:
+            written(lambda: runs.contact_lost(run, problem, held=True))
+        else:
+            runs.contact_lost(run, problem, held=False)
         return
     progress: Progress = failed(f"{problem.text} {problem.act}".strip(), problem.code)
     if held:
-        runs.after_act(run, job.memo, progress, finish=finish)
+        written(lambda: runs.after_act(run, job.memo, progress, finish=finish))
     else:
         runs.after_look(run, progress, finish=finish)
 

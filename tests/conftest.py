@@ -8,8 +8,9 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from django.db import connection
 
-pytest_plugins = ["tests.fixtures_lab", "tests.fixtures_nspawn", "tests.engine"]
+pytest_plugins = ["tests.fixtures_audit", "tests.fixtures_lab", "tests.fixtures_nspawn", "tests.engine"]
 
 # Loopback and the labs' own ranges, 10.100.0.0 to 10.163.255.255.
 ALLOWED_HOSTS = "127.0.0.0/8,::1,10.100.0.0/14,10.104.0.0/13,10.112.0.0/12,10.128.0.0/11,10.160.0.0/14"
@@ -59,3 +60,10 @@ def missing_for(marker: str) -> str:
     if marker == "nspawn" and not Path("/proc/self/ns/net").exists():
         lacking.append("network namespaces")
     return ", ".join(lacking)
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """SQLite in a file, as users have it: there a second writer waits, where one in memory is refused at once."""
+    if connection.vendor == "sqlite":
+        connection.settings_dict["TEST"]["NAME"] = str(tmp_path_factory.mktemp("database") / "tests.sqlite3")

@@ -7,6 +7,7 @@ from itertools import count
 from typing import Any
 
 from django.contrib.auth.models import User
+from django.core.files.uploadedfile import SimpleUploadedFile
 from django.utils import timezone
 
 from projects import digest
@@ -15,7 +16,9 @@ from projects.models import (
     Action,
     Application,
     Approval,
+    BreakGlass,
     ChecklistItem,
+    Defect,
     Membership,
     Migration,
     Profile,
@@ -27,6 +30,7 @@ from projects.models import (
 from servers.models import (
     Credential,
     HostKey,
+    Lease,
     Placement,
     Platform,
     Probe,
@@ -271,14 +275,42 @@ def make_item(step: Step, title: str = "", **over: Over) -> ChecklistItem:
     return ChecklistItem.objects.create(**{"step": step, **values, **over})
 
 
+def make_upload(name: str = "seen.txt", content: bytes = b"what was seen") -> SimpleUploadedFile:
+    return SimpleUploadedFile(name, content)
+
+
 def make_approval(wave: Wave, application: Application, gate: str = Approval.Gate.SIGN_OFF, **over: Over) -> Approval:
     values = {"digest": f"{number():064x}", "subject": {}}
     return Approval.objects.create(**{"wave": wave, "application": application, "gate": gate, **values, **over})
 
 
+def make_defect(step: Step, title: str = "", **over: Over) -> Defect:
+    """A blocking defect of a server, raised by the owner of its application."""
+    migration = step.migration
+    n = Defect.objects.filter(project=migration.project).count() + 1
+    values = {"number": n, "title": title or f"Fault {n}", "project": migration.project, "wave": migration.wave}
+    values |= {"application": migration.application, "raised_by": migration.application.owner}
+    return Defect.objects.create(**{"step": step, **values, **over})
+
+
+def make_break_glass(step: Step, by: User, **over: Over) -> BreakGlass:
+    """A step's checklist that a lead passed; nobody has looked at it yet."""
+    migration = step.migration
+    values = {"project": migration.project, "wave": migration.wave, "application": migration.application}
+    values |= {"gate": BreakGlass.Gate.STEP, "reason": "The contract ends tonight.", "passed": ["“Tell the bank”"]}
+    return BreakGlass.objects.create(**{"step": step, "by": by, **values, **over})
+
+
 def make_asked(wave: Wave, application: Application) -> Approval:
     """A sign-off that is asked for, about exactly what is there now."""
     return make_approval(wave, application, digest=digest.now(application_lanes(wave.pk, application)))
+
+
+def make_controller(**over: Over) -> Lease:
+    """A controller that lives until tomorrow."""
+    until = timezone.now() + timedelta(days=1)
+    values = {"epoch": 1, "holder": "a test", "until": until, "beat_at": until, **over}
+    return Lease.objects.update_or_create(name="controller", defaults=values)[0]
 
 
 def hours(n: float) -> datetime:

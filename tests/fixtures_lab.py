@@ -46,7 +46,7 @@ class ProcessHost:
     def start(self) -> None:
         """Power on, wait until supervisord calls every service started, and accept the host's keys."""
         self.backend.start(self.name)
-        if not wait_for(lambda: "STARTING" not in self.supervisorctl("status"), 20):
+        if not wait_for(lambda: "STARTING" not in self.supervisorctl("status"), 60):
             pytest.fail(f"{self.name}: services do not start: {self.supervisorctl('status')}")
         self.endpoint = replace(self.endpoint, address=self.backend.address(self.name), host_keys=self.host_keys())
 

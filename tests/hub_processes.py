@@ -1,4 +1,4 @@
-"""The hub as real processes over a SQLite file that the test reads and writes as well."""
+"""The hub as real processes over a database that the test reads and writes as well: a SQLite file, or PostgreSQL."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -40,6 +41,22 @@ def group_of(pid: int) -> list[int]:
     return found
 
 
+def stop_group(group: int, database: Path) -> None:
+    """SIGSTOP to a process group while nobody holds the database: stopped in a transaction of SQLite, it would keep all
+    others from writing, which is another fault than a program that is paused."""
+    while True:
+        for pid in group_of(group):
+            os.kill(pid, signal.SIGSTOP)
+        probe = sqlite3.connect(database, timeout=1, isolation_level=None)
+        with contextlib.closing(probe), contextlib.suppress(sqlite3.OperationalError):
+            probe.execute("BEGIN IMMEDIATE")
+            probe.execute("ROLLBACK")
+            return
+        for pid in group_of(group):
+            os.kill(pid, signal.SIGCONT)
+        time.sleep(0.05)
+
+
 def until(ready: Callable[[], object], seconds: float, what: str | Callable[[], str]) -> None:
     deadline = time.monotonic() + seconds
     while not ready():
@@ -51,9 +68,10 @@ def until(ready: Callable[[], object], seconds: float, what: str | Callable[[], 
 class HubProcesses:
     """A directory with a database, and the programs that a test starts on it."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, url: str = "") -> None:
         self.directory = directory
         self.database = directory / "db.sqlite3"
+        self.url = url or f"sqlite:///{self.database}"
         self.log = directory / "log"
         self.port = free_port()
         self.up: subprocess.Popen[bytes] | None = None
@@ -66,7 +84,7 @@ class HubProcesses:
             **inherited,
             "DJANGO_SETTINGS_MODULE": "migrationhub.settings",
             "MIGRATIONHUB_VAR": str(self.directory),
-            "DATABASE_URL": f"sqlite:///{self.database}",
+            "DATABASE_URL": self.url,
             "CREDENTIAL_KEYS": ",".join(settings.CREDENTIAL_KEYS),  # what the test encrypts, the workers read
             "SECRET_KEY": "of this test",
             "WORKERS": "2",
@@ -93,8 +111,8 @@ class HubProcesses:
     def start_up(self) -> None:
         """`manage.py up`, until its page answers."""
         self.up = self.manage("up", "--bind", f"127.0.0.1:{self.port}")
-        until(self.answers, 60, lambda: f"{self.port} answers: {self.words()}")
-        until(lambda: all(self.pid(name) for name in ("web", "qcluster", "controller")), 10, "three children")
+        until(self.answers, 300, lambda: f"{self.port} answers: {self.words()}")
+        until(lambda: all(self.pid(name) for name in ("web", "qcluster", "controller")), 60, "three children")
 
     def answers(self) -> bool:
         with socket.socket() as probe:
@@ -113,7 +131,7 @@ class HubProcesses:
         pid = self.pid(name)
         members = group_of(pid)
         os.killpg(pid, signal.SIGKILL)
-        until(lambda: not group_of(pid), 10, f"{name} is gone")
+        until(lambda: not group_of(pid), 60, f"{name} is gone")
         return len(members)
 
     def words(self) -> str:
@@ -124,14 +142,14 @@ class HubProcesses:
         if self.up is not None and self.up.poll() is None:
             self.up.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self.up.wait(20)
+                self.up.wait(60)
         for name in ("web", "qcluster", "controller"):
             self.pid(name)
         for group in self.groups | {process.pid for process in self.started}:
             if group_of(group):
                 os.killpg(group, signal.SIGKILL)
         for process in self.started:
-            process.wait(10)
+            process.wait(60)
 
 
 @cache
@@ -146,10 +164,18 @@ def migrated() -> bytes:
 
 @contextlib.contextmanager
 def hub_processes(directory: Path) -> Iterator[HubProcesses]:
-    """A migrated SQLite file that is the test's own database meanwhile."""
+    """A migrated SQLite file that is the test's own database meanwhile; with PostgreSQL, the test's own database."""
+    default = connections["default"]
+    if default.vendor == "postgresql":
+        own = default.settings_dict
+        hub = HubProcesses(directory, f"postgres://{own['USER']}@/{own['NAME']}?host={own['HOST']}")
+        try:
+            yield hub
+        finally:
+            hub.end()
+        return
     hub = HubProcesses(directory)
     hub.database.write_bytes(migrated())
-    default = connections["default"]
     before, name = default.connection, default.settings_dict["NAME"]
     default.connection, default.settings_dict["NAME"] = None, str(hub.database)
     try:

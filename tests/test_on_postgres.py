@@ -1,4 +1,4 @@
-"""The ledger, controller and workflow tests once more on PostgreSQL, in a throw-away cluster."""
+"""Tests of the ledger, of people and of whole migrations once more on PostgreSQL, in a throw-away cluster."""
 
 from __future__ import annotations
 
@@ -15,11 +15,21 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path("/usr/lib/postgresql/15/bin")
-SAME_ON_BOTH = (
+# What two people, or two processes, do at once, and what the database itself forbids.
+LOCKS_AND_TRIGGERS = (
+    "tests/audit/test_append_only.py",
     "tests/servers/test_runs.py",
-    "tests/projects/test_workflow.py",
     "tests/projects/test_races.py",
+    "tests/projects/test_approvals.py",
+    "tests/projects/test_defects.py",
+    "tests/lib/test_together.py",
+)
+WHOLE_MIGRATIONS = (
+    "tests/projects/test_workflow.py",
     "tests/projects/test_dead_ends.py",
+    "tests/projects/test_break_glass.py",
+    "tests/projects/notify/test_dealing.py",
+    "tests/projects/views/test_migration.py",
 )
 
 
@@ -48,12 +58,19 @@ def cluster() -> Iterator[str]:
 
 
 @pytest.mark.postgres
-def test_ledger_controller_and_workflow(cluster: str) -> None:
+@pytest.mark.parametrize(
+    "tests",
+    [
+        pytest.param(LOCKS_AND_TRIGGERS, id="locks-and-triggers"),
+        pytest.param(WHOLE_MIGRATIONS, id="whole-migrations", marks=pytest.mark.full),
+    ],
+)
+def test_the_same_on_postgresql(cluster: str, tests: tuple[str, ...]) -> None:
     environment = {**os.environ, "DATABASE_URL": cluster}
     for name in ("MIGRATIONHUB_VAR", "MIGRATIONHUB_TEST_VAR"):
         environment.pop(name, None)
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *SAME_ON_BOTH],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests],
         cwd=ROOT,
         env=environment,
         capture_output=True,

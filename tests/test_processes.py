@@ -65,9 +65,9 @@ class Copying:
         server, lead = self.migration.source, self.migration.project.memberships.get(role="lead").user
         checks.request_platform_check(self.migration.profile.platform, user=lead)
         checks.request_server_check(server, user=lead)
-        wait_for(lambda: not Run.objects.filter(finished_at=None).exists(), 30)
+        wait_for(lambda: not Run.objects.filter(finished_at=None).exists(), 120)
         checks.accept_host_key(server.host_keys.get(key_type="ssh-ed25519").pk, user=lead)
-        wait_for(lambda: not Run.objects.filter(finished_at=None).exists(), 30)
+        wait_for(lambda: not Run.objects.filter(finished_at=None).exists(), 120)
         assert server.host_keys.get(key_type="ssh-ed25519").state == HostKey.State.ACCEPTED
 
     @property
@@ -107,11 +107,11 @@ def command_of(pid: int) -> str:
 
 
 def kill_worker(copying: Copying, operation: str, act: str) -> None:
-    until(lambda: copying.in_hand(operation, act), 30, lambda: f"a worker is at “{act}”: {copying.words()}")
+    until(lambda: copying.in_hand(operation, act), 90, lambda: f"a worker is at “{act}”: {copying.words()}")
     pid = copying.in_hand(operation, act)
     assert pid in group_of(copying.hub.pid("qcluster"))
     os.kill(pid, signal.SIGKILL)
-    until(lambda: not copying.in_hand(operation, act), 10, "the act is taken back")
+    until(lambda: not copying.in_hand(operation, act), 60, "the act is taken back")
 
 
 @pytest.fixture
@@ -137,7 +137,7 @@ def test_workers_die_in_the_middle_of_acts(migrate: Callable[..., Copying]) -> N
     copying = migrate("src-acts")
     kill_worker(copying, "facts", "facts")
     kill_worker(copying, "sync", "start")
-    wait_for(copying.done, 60)
+    wait_for(copying.done, 180)
     nothing_twice(copying)
     nothing_stuck(copying)
     cut = RunEvent.objects.filter(run__in=copying.runs, text__contains="The worker ended in the middle")
@@ -157,21 +157,21 @@ def test_a_worker_dies_while_it_asks_for_the_instance(migrate: Callable[..., Cop
 def test_processes_die_in_the_middle_of_one_copy(migrate: Callable[..., Copying], hub: HubProcesses) -> None:
     """The controller, then all workers, then both at once."""
     copying = migrate("src-copy", bandwidth=SLOW, size=20 * MIB)
-    until(copying.mid_copy, 40, copying.words)
+    until(copying.mid_copy, 120, copying.words)
     epoch, controller = Lease.objects.get().epoch, hub.pid("controller")
     assert hub.kill_group("controller") == 1
     assert copying.mid_copy()
-    until(lambda: Lease.objects.get().epoch == epoch + 1, 20, "another controller takes over")
+    until(lambda: Lease.objects.get().epoch == epoch + 1, 60, "another controller takes over")
 
     workers = hub.pid("qcluster")
     assert hub.kill_group("qcluster") >= 4
     assert copying.mid_copy()
-    until(lambda: hub.pid("qcluster") != workers and hub.pid("controller") != controller, 20, "both are back")
+    until(lambda: hub.pid("qcluster") != workers and hub.pid("controller") != controller, 60, "both are back")
 
     hub.kill_group("controller")
     hub.kill_group("qcluster")
     assert copying.mid_copy()
-    wait_for(copying.done, 60)
+    wait_for(copying.done, 180)
     nothing_twice(copying)
     nothing_stuck(copying)
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from migrationhub.lab.vme.store import effective, repeated_keys
-from projects import decisions, workflow
+from projects import checklists, decisions, uat, workflow
 from projects.models import Approval, ChecklistItem, Migration, Step
 from servers import checks
 from servers.models import HostKey, Probe, Run, SyncPoint
@@ -103,14 +103,14 @@ def test_seven_steps(world: World, trap_commands: Any) -> None:
     world.start(K.DELTA)
     hub.until(lambda: SyncPoint.objects.filter(kind="delta").exists() and world.state(K.DELTA) == S.READY)
 
-    decisions.open_uat(migration.wave_id, migration.application_id, user=world.owner)
+    uat.open_uat(migration.wave_id, migration.application_id, user=world.owner)
     hub.until(lambda: Approval.objects.filter(gate="sign_off").exists())
     for item in ChecklistItem.objects.filter(step__migration=migration, role="owner"):
-        decisions.tick(item.pk, user=world.owner, state="done")
+        checklists.tick(item.pk, user=world.owner, state="done")
     hub.step()
     approval = Approval.objects.get(gate="sign_off")
     decisions.decide(approval.pk, user=world.owner, verdict="approve", comment="", digest=approval.digest)
-    decisions.end_uat(migration.wave_id, migration.application_id, user=world.owner)
+    uat.end(migration.wave_id, migration.application_id, user=world.owner)
     world.await_state(K.UAT, S.DONE)
     hub.until(lambda: Approval.objects.filter(gate="go").exists())
     go = Approval.objects.get(gate="go")
@@ -118,7 +118,7 @@ def test_seven_steps(world: World, trap_commands: Any) -> None:
     world.await_state(K.FINAL, S.DONE, 180)
     assert world.lab.backend.power(world.source.name) == "off"
     world.await_state(K.CUTOVER, S.DONE, 180)
-    decisions.tick(ChecklistItem.objects.get(key="users").pk, user=world.lead, state="done")
+    checklists.tick(ChecklistItem.objects.get(key="users").pk, user=world.lead, state="done")
     hub.until(lambda: not workflow.completion_unmet(lane(migration)))
     workflow.declare_complete(migration.pk, user=world.lead)
     world.await_state(K.VALIDATION, S.DONE)

@@ -56,10 +56,19 @@ WITH_US = ("setpriv", "--pdeathsig", "KILL")
 ALL_WITH_US = (*WITH_US, "unshare", "--mount", "--pid", "--fork", "--kill-child")
 
 
+PATIENCE = 600  # seconds: a guest's disk is copied, and others may use this machine's disk meanwhile
+
+
 def run(argv: Sequence[str], *, check: bool = True, data: str = "") -> subprocess.CompletedProcess[str]:
     """Run a command of this machine; a failure is a `LabProblem` with the command's own words."""
     try:
-        done = subprocess.run(argv, input=data, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(argv, input=data, capture_output=True, text=True, timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        raise LabProblem(
+            f"`{' '.join(argv)}` was not done within {PATIENCE} seconds.",
+            "Look what else keeps this machine's disk busy, run `manage.py lab down`, then `manage.py lab up`.",
+            code="lab.command-time",
+        ) from None
     except FileNotFoundError:
         raise LabProblem(
             f"The lab needs the program “{argv[0]}”, which is not on this machine.",

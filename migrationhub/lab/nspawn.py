@@ -132,7 +132,7 @@ class NspawnBackend:
         (directory / OFF).unlink(missing_ok=True)
         launch(directory / "keeper.json")
         deadline = time.monotonic() + 30
-        while self._init(name) is None:
+        while self.init(name) is None:
             if self.power(name) != "on" or time.monotonic() > deadline:
                 self._failed(name, self.console(name, 5))
             time.sleep(0.05)
@@ -167,12 +167,12 @@ class NspawnBackend:
             self._clear(name)
 
     def _signal(self, name: str, number: int) -> None:
-        pid = self._init(name)
+        pid = self.init(name)
         if pid is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
 
-    def _init(self, name: str) -> int | None:
+    def init(self, name: str) -> int | None:
         """The guest's first process as this machine sees it: keeper → systemd-nspawn → init."""
         pid = keeper.holder(self.hosts / name / "lock")
         for _ in range(2):
@@ -259,7 +259,7 @@ class NspawnBackend:
     # -- inside the guest -----------------------------------------------------------------------------------
 
     def execute(self, name: str, script: str, timeout: float = 120.0) -> ExecResult:
-        pid = self._init(name) if self.power(name) == "on" else None
+        pid = self.init(name) if self.power(name) == "on" else None
         if pid is None:
             raise LabProblem(f"“{name}” is {self.power(name)}.", "Start it first.", code="lab.off")
         argv = ["nsenter", f"--target={pid}", "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup"]

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -136,6 +137,13 @@ class _Postmaster:
             options = f"-c config_file={self.top}/postgresql.conf"
             control = ("-D", str(self.data), "-w", "-t", str(START_SECONDS), "-l", str(self.top / "log"))
             self.run("pg_ctl", *control, "-o", options, "start")
+            deadline = time.monotonic() + START_SECONDS  # a copy made in backup mode first answers read-only
+            while self.ask("postgres", "SELECT pg_is_in_recovery()") != ["f"]:
+                if time.monotonic() > deadline:
+                    raise LabProblem(
+                        "The copy of the database does not end its recovery.", "Look at its log.", code="lab.postmaster"
+                    )
+                time.sleep(0.1)
         except LabProblem as problem:
             log = self.top / "log"
             last = "\n".join(log.read_text(errors="replace").splitlines()[-15:]) if log.exists() else ""

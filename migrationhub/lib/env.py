@@ -38,6 +38,14 @@ def number(name: str, default: int) -> int:
         raise ConfigurationError(f"{name}={value}: expected a whole number.") from None
 
 
+def choice(name: str, values: tuple[str, ...]) -> str:
+    """One of `values`; the first is the default."""
+    value = text(name, values[0]).lower()
+    if value not in values:
+        raise ConfigurationError(f"{name}={value}: expected {', '.join(values[:-1])} or {values[-1]}.")
+    return value
+
+
 def words(name: str, default: str = "") -> list[str]:
     return [word.strip() for word in text(name, default).split(",") if word.strip()]
 

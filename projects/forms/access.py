@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from django import forms
+from django.contrib.auth.models import User
 
+from projects import destinations
 from projects.models import Project
 from servers.models import Credential, NameServer, Platform
 
@@ -40,6 +42,14 @@ HINTS: dict[str, str] = {
     Kind.API: "The account with which the platform's API is used; on VME <tenant>\\<user> for a subtenant.",
     Kind.TSIG: "The key with which a name server takes updates.",
 }
+
+
+def _only_one(form: SetupForm, rows: Any, what: str) -> str:
+    """The name, which no other row of the project has: a form that is sent twice makes one row."""
+    name = str(form.cleaned_data["name"])
+    if rows.exclude(pk=row_key(form.row)).filter(name__iexact=name).exists():
+        raise sentence(f"Name “{name}” is another {what}'s.", "Choose a name that tells them apart.")
+    return name
 
 
 class CredentialForm(SetupForm):
@@ -80,11 +90,7 @@ class CredentialForm(SetupForm):
         return self.kind_of
 
     def clean_name(self) -> str:
-        name = str(self.cleaned_data["name"])
-        others = self.project.credentials.exclude(pk=row_key(self.row))
-        if others.filter(name__iexact=name).exists():
-            raise sentence(f"Name “{name}” is another credential's.", "Choose a name that tells them apart.")
-        return name
+        return _only_one(self, self.project.credentials, "credential")
 
     def clean(self) -> dict[str, Any]:
         data = self.cleaned_data
@@ -149,6 +155,9 @@ class PlatformForm(SetupForm):
         help_text="DANGER: anybody on the way can then read the password and answer in the manager's place. "
         "For a try in a lab alone; paste its CA certificate instead.",
     )
+    secret_again = destinations.again_field(
+        "Only where the URL, the credential or how the identity is proven changes, and it was not you who entered it."
+    )
     expected = {"credential": "Enter an API account of this project first."}
     sections_of = (
         (
@@ -158,12 +167,16 @@ class PlatformForm(SetupForm):
         ),
     )
     FIELDS = ("name", "kind", "url", "credential", "ca_bundle", "insecure")
-    marked = ("name", "url", "credential_id", "ca_bundle", "insecure")
+    marked = ("name", "kind", "url", "credential_id", "ca_bundle", "insecure")
 
-    def __init__(self, *args: Any, project: Project, row: Platform | None = None, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, project: Project, user: User, row: Platform | None = None, **kwargs: Any) -> None:
         super().__init__(*args, row=row, initial=row_initial(row, self.FIELDS), **kwargs)
+        self.project, self.user = project, user
         self.logins = project.credentials.filter(kind=Kind.API)
         self.fields["credential"].queryset = self.logins  # type: ignore[attr-defined]
+
+    def clean_name(self) -> str:
+        return _only_one(self, self.project.platforms, "platform")
 
     def clean_url(self) -> str:
         return checks.https_url("URL", self.cleaned_data["url"])
@@ -178,6 +191,7 @@ class PlatformForm(SetupForm):
                 "insecure",
                 sentence("With CA certificates there is no reason not to verify.", "Untick it, or empty the CA field."),
             )
+        destinations.check(self, self.user, ("url", "ca_bundle", "insecure"))
         return data
 
 
@@ -202,8 +216,12 @@ class NameServerForm(SetupForm):
 
     def __init__(self, *args: Any, project: Project, row: NameServer | None = None, **kwargs: Any) -> None:
         super().__init__(*args, row=row, initial=row_initial(row, self.FIELDS), **kwargs)
+        self.project = project
         self.keys = project.credentials.filter(kind=Kind.TSIG)
         self.fields["credential"].queryset = self.keys  # type: ignore[attr-defined]
+
+    def clean_name(self) -> str:
+        return _only_one(self, self.project.name_servers, "name server")
 
     def clean_address(self) -> str:
         return checks.address_or_name("Address", self.cleaned_data["address"])

@@ -10,12 +10,17 @@ from typing import Any, ClassVar
 
 from django import forms
 from django.core.exceptions import ValidationError
+from django.core.validators import MaxLengthValidator
 from django.db import models
 from django.forms.boundfield import BoundField
 
+from migrationhub.lib.fields import EncryptedTextField, as_stored
 from migrationhub.lib.findings import Problem
+from migrationhub.lib.reading import whole
 
 SAID = "said"  # the code of errors that are whole sentences already
+LONGEST = 4000  # characters of a text of several lines, where its field names no limit of its own
+LONGEST_FILE = 64_000  # of what is pasted from a file: keys, certificates, lists of servers
 
 
 class SecretTextarea(forms.Textarea):
@@ -38,11 +43,48 @@ class Lines(forms.CharField):
         return [line.strip() for line in str(text).splitlines() if line.strip()]
 
 
+class Ticks(forms.ModelMultipleChoiceField):  # type: ignore[type-arg]
+    """Rows to tick. A key that no row can have is a wrong choice, where Django would ask the database for it."""
+
+    widget = forms.CheckboxSelectMultiple
+
+    def clean(self, value: Any) -> Any:
+        for key in value if isinstance(value, list | tuple) else ():
+            if whole(str(key)) is None:
+                raise ValidationError(self.error_messages["invalid_choice"], "invalid_choice", {"value": str(key)[:40]})
+        return super().clean(value)
+
+
 @dataclass(frozen=True)
 class Section:
     title: str
     note: str
     fields: list[BoundField]
+    folded: bool = False  # behind its title, until one of its fields says something
+
+    @property
+    def is_open(self) -> bool:
+        return any(field.errors or field.value() not in (None, "", [], False) for field in self.fields)
+
+
+def cap(field: forms.Field) -> None:
+    """No text is without end: it would be kept in rows and in the audit trail, and drawn on pages."""
+    if isinstance(field, forms.CharField) and field.max_length is None:
+        pasted = isinstance(field.widget, SecretTextarea) or field.widget.attrs.get("spellcheck") == "false"
+        field.max_length = LONGEST_FILE if pasted else LONGEST
+        field.validators.append(MaxLengthValidator(field.max_length))
+        field.widget.attrs.setdefault("maxlength", str(field.max_length))
+
+
+def keep_to_one_line(field: forms.Field) -> None:
+    """No page sends a line break from a field of one line; a name with one would tear lists, logs and mails apart."""
+    if isinstance(field, forms.CharField) and not isinstance(field.widget, forms.Textarea):
+        field.validators.append(one_line)
+
+
+def one_line(value: str) -> None:
+    if len(str(value).splitlines()) > 1:
+        raise ValidationError("It has more than one line.", code="lines")
 
 
 def sentence(*parts: str) -> ValidationError:
@@ -58,8 +100,9 @@ class SetupForm(forms.Form):
     """
 
     sections_of: ClassVar[tuple[tuple[str, str, tuple[str, ...]], ...]] = ()
+    folded: ClassVar[tuple[str, ...]] = ()  # titles of the sections that few need
     expected: ClassVar[Mapping[str, str]] = {}
-    marked: ClassVar[tuple[str, ...]] = ()  # fields of the row that `seen` is taken over
+    marked: ClassVar[tuple[str, ...]] = ()  # fields of the row, links to many rows too, that `seen` is taken over
 
     seen = forms.CharField(required=False, widget=forms.HiddenInput)
 
@@ -67,18 +110,21 @@ class SetupForm(forms.Form):
         self.row = row
         super().__init__(*args, **kwargs)
         for name, field in self.fields.items():
+            cap(field)
+            keep_to_one_line(field)
             widget = field.widget
             if not isinstance(widget, forms.CheckboxInput | forms.CheckboxSelectMultiple | forms.HiddenInput):
                 widget.attrs.setdefault("class", "input")
             if isinstance(widget, forms.PasswordInput | SecretTextarea):
                 widget.attrs.setdefault("autocomplete", "off" if name == "secret" else "new-password")
-        self.initial["seen"] = self.mark()
+        # What was typed so far brings the mark of the page that it was typed into.
+        self.initial.setdefault("seen", self.mark())
 
     def mark(self) -> str:
         """A digest of the stored row; empty for a new one."""
         if self.row is None or self.row.pk is None or not self.marked:
             return ""
-        values = [str(getattr(self.row, name)) for name in self.marked]
+        values = [str(_stored(self.row, name)) for name in self.marked]
         return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]
 
     def clean_seen(self) -> str:
@@ -129,11 +175,21 @@ class SetupForm(forms.Form):
         for title, note, names in self.sections_of:
             fields = [self[name] for name in names if name in self.fields and not self[name].is_hidden]
             if fields:
-                yield Section(title, note, fields)
+                yield Section(title, note, fields, title in self.folded)
 
     def values(self, *but: str) -> dict[str, Any]:
         """What was cleaned, without the mark and the fields of the page alone."""
         return {name: value for name, value in self.cleaned_data.items() if name not in ("seen", *but)}
+
+
+def _stored(row: models.Model, name: str) -> Any:
+    """Other rows by their keys, as their names may change without this one; secrets as they are stored, as a page tells
+    nothing of them, not even a digest."""
+    field = row._meta.get_field(name)
+    if isinstance(field, EncryptedTextField):
+        return as_stored(row, name)
+    value = getattr(row, name)
+    return sorted(value.values_list("pk", flat=True)) if field.many_to_many else value
 
 
 def _with(data: Any, name: str, value: str) -> Any:

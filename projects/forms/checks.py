@@ -6,17 +6,17 @@ import base64
 import binascii
 import ipaddress
 import re
-from urllib.parse import urlsplit
 
 from cryptography import x509
 
 from migrationhub.lib.findings import Problem
+from migrationhub.lib.reading import is_host, split_url
 from servers.remote.base import Endpoint
 from servers.remote.login import private_key
 
 from .base import sentence
 
-LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.IGNORECASE)
+LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.IGNORECASE | re.ASCII)
 
 
 def host_label(field: str, value: str) -> str:
@@ -90,15 +90,20 @@ def interface(field: str, value: str) -> str:
 
 
 def https_url(field: str, value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme != "https" or not parts.hostname:
+    parts = split_url(value)
+    if not value.lower().startswith("https://"):
         raise sentence(
             f"{field} “{value}” does not begin with https://.",
             "Write it like https://vme.example.com. A password never goes over a connection without TLS; "
             "a certificate that cannot be verified has a switch of its own below.",
         )
-    if parts.username or parts.password:
+    if "@" in value:
         raise sentence(f"{field} holds a user name.", "Take it out of the URL: the account is the credential's.")
+    if not parts.hostname or not is_host(parts.hostname) or not value.isprintable() or " " in value:
+        raise sentence(
+            f"{field} “{value}” has no host, or no port, that can be connected to.",
+            "Write it like https://vme.example.com or https://10.1.2.3:8443, with a port from 1 to 65535.",
+        )
     if parts.query or parts.fragment:
         raise sentence(f"{field} “{value}” goes on after the host.", "Write only https://host or https://host:port.")
     return value.rstrip("/")
@@ -141,9 +146,3 @@ def tsig_secret(text: str) -> str:
             "Secret is not base64.", "Give the key's secret as tsig-keygen prints it, without the quotes around it."
         )
     return text.strip()
-
-
-def one_line(field: str, value: str) -> str:
-    if "\n" in value or "\x00" in value:
-        raise sentence(f"{field} has more than one line.", "Write it on one line.")
-    return value

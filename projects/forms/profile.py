@@ -7,8 +7,11 @@ from typing import Any
 
 from django import forms
 
+from migrationhub.lib.findings import Problem
+from migrationhub.lib.reading import whole
 from projects.models import Profile, Project
 from servers.models import Platform
+from servers.movers.rsync import snapshots
 
 from .base import Lines, SetupForm, row_initial, row_key, sentence
 from .profile_choices import PLACE_FIELDS, Choices, load
@@ -20,6 +23,8 @@ CONSISTENCY = [
         Profile.Consistency.NONE,
         Profile.Consistency.POSTGRESQL,
         Profile.Consistency.SNAPSHOT_BTRFS,
+        Profile.Consistency.SNAPSHOT_LVM,
+        Profile.Consistency.SNAPSHOT_ZFS,
         Profile.Consistency.STOP,
     )
 ]
@@ -35,6 +40,7 @@ OPTIONS: dict[str, dict[str, str]] = {
         "bin": "postgresql_bin",
     },
     "snapshot-btrfs": {"subvolume": "snapshot_subvolume"},
+    "snapshot-lvm": {"size": "snapshot_size"},
 }
 OPTION_FIELDS = tuple(field for fields in OPTIONS.values() for field in fields.values())
 PLAIN = (
@@ -47,10 +53,27 @@ PLAIN = (
     "proof",
     "bandwidth",
     "addressing",
+    "guest_address",
+    "identity",
     "nic_type_id",
     "disk_gib",
 )
 LATER = "Load choices first"
+IDENTITY = [
+    (Profile.Identity.HOST_KEYS.value, "SSH host keys: clients see no changed key"),
+    (Profile.Identity.MACHINE_ID.value, "Machine id: for software that is licensed by it; DHCP leases follow it"),
+    (Profile.Identity.HOST_NAME.value, "Host name: for software that knows itself by name"),
+]
+GUEST_ADDRESS_HELP = (
+    "Who writes the production address inside the new server. By hand: where netplan, NetworkManager, a bridge, a bond "
+    "or two network cards are in use. Set it there once the final delta is done, for the next start; step 6 looks for "
+    "it. It can be chosen while step 6 has failed, too: Retry follows it."
+)
+IDENTITY_HELP = (
+    "Nothing ticked: the new server keeps its own. What is ticked counts from the start in production on, once the "
+    "source is proven off. Leave it out where the source may run again: two machines with one identity confuse "
+    "licences, DHCP leases, monitoring and whoever trusts the key."
+)
 
 
 def place_field(label: str, help_text: str = "") -> forms.CharField:
@@ -69,7 +92,11 @@ class ProfileForm(SetupForm):
         label="Leave out", required=False, help_text="rsync patterns, one per line, such as /var/cache/apt/*."
     )
     bandwidth = forms.IntegerField(
-        label="Bandwidth limit", min_value=0, initial=0, help_text="KiB per second; 0: as fast as it goes."
+        label="Bandwidth limit",
+        min_value=0,
+        max_value=2_000_000_000,  # what a row holds
+        initial=0,
+        help_text="KiB per second; 0: as fast as it goes.",
     )
     consistency = forms.ChoiceField(label="Consistency", choices=CONSISTENCY, initial=Profile.Consistency.NONE)
     postgresql_data = text_field("PostgreSQL: data directory", "Such as /var/lib/postgresql/15/main.")
@@ -86,10 +113,26 @@ class ProfileForm(SetupForm):
     )
     postgresql_bin = text_field("PostgreSQL: directory of psql", "/usr/bin when empty.")
     snapshot_subvolume = text_field("btrfs: subvolume", "Where it is mounted; / when empty.")
+    snapshot_size = text_field(
+        "LVM: room for changes", "Such as 5G or 20%; a fifth of each volume when empty. Full, the sync fails."
+    )
     proof = forms.ChoiceField(
         label="Proof of the final delta", choices=Profile.Proof.choices, initial=Profile.Proof.FULL
     )
     addressing = forms.ChoiceField(label="Address", choices=Profile.Addressing.choices, initial=Profile.Addressing.NEW)
+    guest_address = forms.ChoiceField(
+        label="Guest address",
+        choices=Profile.GuestAddress.choices,
+        initial=Profile.GuestAddress.MIGRATIONHUB,
+        help_text=GUEST_ADDRESS_HELP,
+    )
+    identity = forms.MultipleChoiceField(
+        label="Take over the source's identity",
+        choices=IDENTITY,
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
+        help_text=IDENTITY_HELP,
+    )
     platform = forms.ModelChoiceField(label="Platform", queryset=Platform.objects.none(), empty_label="Choose")
     group_id = place_field("Group")
     zone_id = place_field("Cloud")
@@ -100,24 +143,28 @@ class ProfileForm(SetupForm):
     datastore_id = place_field("Datastore")
     migration_network_id = place_field("Migration network", "Isolated: the clone lives here until cutover.")
     production_network_id = place_field("Production network", "The target lives here from cutover on.")
-    nic_type_id = text_field("NIC type", "The platform's number of it; its default when empty.")
+    nic_type_id = text_field(
+        "NIC type", "Empty: the cloud's default, VirtIO on HVM. Else the number that its API names in networkTypes."
+    )
     disk_gib = forms.IntegerField(label="Root disk", min_value=1, max_value=65536, initial=20, help_text="GiB.")
     sections_of = (
         ("What is copied", "", ("scope", "paths", "exclusions", "bandwidth")),
         (
             "How the copy is made consistent",
             "A database that was copied while open may not start. The final delta is taken with services stopped.",
-            ("consistency", *OPTION_FIELDS, "proof"),
+            ("consistency", "proof"),
         ),
-        ("At cutover", "", ("addressing",)),
+        ("Details of PostgreSQL, btrfs and LVM", "Only where they are not as Debian has them.", OPTION_FIELDS),
+        ("At cutover", "", ("addressing", "guest_address", "identity")),
         (
             "Where the new instance is made",
             "Choose a platform and load its choices; each load goes on as far as what is chosen allows.",
             ("platform", *PLACE_FIELDS, "nic_type_id", "disk_gib"),
         ),
     )
+    folded = ("Details of PostgreSQL, btrfs and LVM",)
     expected = {
-        "bandwidth": "Enter KiB per second, or 0.",
+        "bandwidth": "Enter KiB per second, at most 2000000000, or 0.",
         "disk_gib": "Enter the size of the root disk in GiB, at least 1.",
         "platform": "Enter the platform first, on the page Platforms.",
         "postgresql_port": "Enter a port from 1 to 65535.",
@@ -152,8 +199,7 @@ class ProfileForm(SetupForm):
         self._draw(row, values)
 
     def _platform(self, value: Any) -> Platform | None:
-        key = str(value or "")
-        return self.project.platforms.filter(pk=int(key)).first() if key.isdigit() else None
+        return self.project.platforms.filter(pk=whole(str(value or "")) or 0).first()
 
     def _moved(self, platform: Platform, values: dict[str, str]) -> bool:
         """Whether the place differs from the stored one: a stored place needs no platform that answers."""
@@ -204,9 +250,22 @@ class ProfileForm(SetupForm):
                 raise sentence(f"Directory “{path}” is not a directory below the root.", "Write it like /srv/data.")
         return list(self.cleaned_data["paths"])
 
+    def clean_identity(self) -> list[str]:
+        return [name for name in Profile.Identity.values if name in self.cleaned_data["identity"]]
+
+    def clean_snapshot_size(self) -> str:
+        value = str(self.cleaned_data["snapshot_size"])
+        try:
+            snapshots.size(value)
+        except Problem:
+            raise sentence(
+                f"LVM: room for changes “{value}” is no size.", "Write it like 5G, or like 20% of each volume."
+            ) from None
+        return value
+
     def clean_nic_type_id(self) -> str:
         value = str(self.cleaned_data["nic_type_id"])
-        if value and not value.isdigit():
+        if value and whole(value) is None:
             raise sentence(f"NIC type “{value}” is not a number.", "Enter the platform's number of it, or nothing.")
         return value
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from django import forms
+from django.contrib.auth.models import User
 
+from migrationhub.lib.reading import whole
+from projects import destinations
 from projects.models import Project
 from projects.planning_servers import NewServer, taken
 from servers.models import Credential, Server
 
 from . import checks
-from .base import SetupForm, row_initial, sentence
+from .base import SetupForm, Ticks, row_initial, sentence
 
 LOGINS = (Credential.Kind.PASSWORD, Credential.Kind.KEY)
 
@@ -41,13 +44,19 @@ class ServerForm(SetupForm):
         required=False,
         help_text="Only with supervisord: everything of this host lives below it.",
     )
+    secret_again = destinations.again_field(
+        "Only where address, port or credential changes to one whose password you did not enter yourself."
+    )
+    become_again = destinations.again_field(
+        "Only where a password for sudo is stored with it, and in the same cases.", "become_password"
+    )
     expected = {"port": "Enter a port from 1 to 65535.", "credential": "Choose a password or SSH key of this project."}
     FIELDS = ("name", "address", "port", "credential", "manager", "directory")
     marked = ("name", "address", "port", "credential_id", "manager", "directory")
 
-    def __init__(self, *args: Any, project: Project, row: Server | None = None, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, project: Project, user: User, row: Server | None = None, **kwargs: Any) -> None:
         super().__init__(*args, row=row, initial=row_initial(row, self.FIELDS), **kwargs)
-        self.project = project
+        self.project, self.user = project, user
         self.fields["credential"].queryset = logins(project)  # type: ignore[attr-defined]
 
     def clean_name(self) -> str:
@@ -78,6 +87,7 @@ class ServerForm(SetupForm):
             why = taken(self.project, data["name"], data["address"], data["port"], but=self._server())
             if why:
                 self.add_error("name" if why.startswith(data["name"]) else "address", sentence(why, "Correct it."))
+        destinations.check(self, self.user, ("address", "port"))
         return data
 
     def _server(self) -> Server | None:
@@ -98,12 +108,20 @@ class ManyServersForm(SetupForm):
         help_text="For all of them; it can be changed for each later.",
     )
     manager = forms.ChoiceField(label="What they are", choices=[Server.Manager.choices[0]], initial="systemd")
+    secret_again = destinations.again_field("Only for a credential whose password you did not enter yourself.")
+    become_again = destinations.again_field(
+        "Only where a password for sudo is stored with it that you did not enter yourself.", "become_password"
+    )
     expected = {"lines": "Write lines such as shop-db 10.1.2.3 or shop-web 10.1.2.4:2222."}
 
-    def __init__(self, *args: Any, project: Project, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, project: Project, user: User, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.project = project
+        self.project, self.user = project, user
         self.fields["credential"].queryset = logins(project)  # type: ignore[attr-defined]
+
+    def clean(self) -> dict[str, Any]:
+        destinations.check(self, self.user, ())
+        return self.cleaned_data
 
     def clean_lines(self) -> str:
         """All lines are looked at: every wrong one is named with its number."""
@@ -147,9 +165,10 @@ def split_port(text: str) -> tuple[str, int]:
         port = rest.removeprefix(":") or "22"
     elif text.count(":") == 1:
         host, port = text.split(":")
-    if not port.isdigit() or not 1 <= int(port) <= 65535:
-        raise sentence(f"port “{port}” is not a port.", "Write a number from 1 to 65535 after the colon.")
-    return host, int(port)
+    found = whole(port)
+    if found is None or not 1 <= found <= 65535:
+        raise sentence(f"port “{port[:40]}” is not a port.", "Write a number from 1 to 65535 after the colon.")
+    return host, found
 
 
 class KnownHostsForm(SetupForm):
@@ -158,11 +177,10 @@ class KnownHostsForm(SetupForm):
         widget=forms.Textarea(attrs={"rows": 8, "spellcheck": "false"}),
         help_text="Lines of a known_hosts file that you trust; hashed names are understood.",
     )
-    server = forms.ModelMultipleChoiceField(
+    server = Ticks(
         label="For these servers",
         queryset=Server.objects.none(),
         required=False,
-        widget=forms.CheckboxSelectMultiple,
         help_text="None ticked: for all sources of the project.",
     )
     expected = {"text": "Paste lines such as “10.1.2.3 ssh-ed25519 AAAA…”."}

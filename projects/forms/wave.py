@@ -64,14 +64,8 @@ class RangeForm(SetupForm):
             for side in ("starts", "ends"):
                 found[side] = self._moment(side)
         starts, ends = found.get("starts"), found.get("ends")
-        if starts and ends and ends <= starts:
-            self.add_error(
-                "ends_at",
-                sentence(
-                    f"End “{data['ends_at']}” is not after the start “{data['starts_at']}”.",
-                    "Give an end after it; past midnight it has the next day's date.",
-                ),
-            )
+        if starts and ends:
+            self._check_length(starts, ends)
         if bool(data.get("starts_at")) != bool(data.get("ends_at")) and not self.errors:
             missing = "ends_at" if data.get("starts_at") else "starts_at"
             self.add_error(
@@ -81,6 +75,17 @@ class RangeForm(SetupForm):
         data["starts_at"], data["ends_at"] = starts, ends
         return data
 
+    def _check_length(self, starts: datetime, ends: datetime) -> None:
+        said, after = self.cleaned_data["ends_at"], self.cleaned_data["starts_at"]
+        if ends <= starts:
+            words = f"End “{said}” is not after the start “{after}”."
+            self.add_error(
+                "ends_at", sentence(words, "Give an end after it; past midnight it has the next day's date.")
+            )
+        elif ends - starts > calendar.LONGEST:
+            words = f"End “{said}” is more than a year after the start “{after}”."
+            self.add_error("ends_at", sentence(words, "Give an end within a year; it can be moved later."))
+
     def _moment(self, side: str) -> datetime | None:
         name = f"{side}_at"
         text = self.cleaned_data.get(name)
@@ -88,6 +93,7 @@ class RangeForm(SetupForm):
             return None
         try:
             local = calendar.parse_local(text)
+            calendar.check_day(local.date(), timezone.localdate())
             which = self.cleaned_data.get(f"{side}_which") or ""
             return calendar.resolve(local, self.cleaned_data["time_zone"], which)
         except Problem as problem:

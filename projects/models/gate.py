@@ -1,49 +1,59 @@
-"""Where people decide: checklist items and approvals."""
+"""Where people decide: who may, what they were asked, what they said."""
 
 from __future__ import annotations
 
+from functools import cached_property
+from typing import Self
+
 from django.conf import settings
+from django.contrib.auth.models import AnonymousUser, User
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
+from django.utils import timezone
 
 
-class ChecklistItem(models.Model):
-    """One thing to be seen to within a step. An automatic item ticks itself from a run and links to it."""
+class GateKind(models.TextChoices):
+    SIGN_OFF = "sign_off", "Sign-off of acceptance testing"
+    GO = "go", "Go for stopping services"
 
-    class State(models.TextChoices):
-        OPEN = "open", "Open"
-        DONE = "done", "Done"
-        FAILED = "failed", "Failed"
-        NOT_APPLICABLE = "not_applicable", "Not applicable"
 
-    step = models.ForeignKey("projects.Step", on_delete=models.CASCADE, related_name="checklist")
-    position = models.PositiveSmallIntegerField()
-    key = models.SlugField(max_length=60)
-    title = models.CharField(max_length=200)
-    instruction = models.TextField(blank=True)
-    role = models.CharField(max_length=10, default="operator")  # whose it is: lead, operator, owner
-    required = models.BooleanField(default=True)
-    automatic = models.BooleanField(default=False)
-    state = models.CharField(max_length=15, choices=State, default=State.OPEN)
-    note = models.TextField(blank=True)  # a reason, what was seen
-    run = models.ForeignKey("servers.Run", null=True, blank=True, on_delete=models.PROTECT, related_name="+")
-    by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
-    at = models.DateTimeField(null=True, blank=True)
+class ApprovalPolicy(models.Model):
+    """Who answers a gate of a project, and how many of them must say yes. A row is made by the first change."""
+
+    project = models.ForeignKey("projects.Project", on_delete=models.CASCADE, related_name="approval_policies")
+    gate = models.CharField(max_length=10, choices=GateKind)
+    roles = models.JSONField(default=list)  # roles in the project; the sign-off always needs the owner's own besides
+    needed = models.PositiveSmallIntegerField(default=1)  # different people who must say yes
+    runner_may = models.BooleanField(default=False)  # whoever started a step of these servers may answer too
+    expires_hours = models.PositiveSmallIntegerField(default=0)  # without an answer; 0: never
+    remind_hours = models.PositiveSmallIntegerField(default=0)  # after the request; 0: never
 
     class Meta:
-        ordering = ["position"]
-        constraints = [models.UniqueConstraint(fields=["step", "key"], name="checklist_key_once")]
+        constraints = [
+            models.UniqueConstraint(fields=["project", "gate"], name="approval_policy_once"),
+            models.CheckConstraint(condition=Q(needed__gte=1), name="approval_policy_needs_somebody"),
+        ]
 
     def __str__(self) -> str:
-        return self.title
+        return f"{self.get_gate_display()}: {self.needed} of {', '.join(self.roles)}"
+
+
+class ApprovalQuerySet(models.QuerySet["Approval"]):
+    def handed_to(self, user: User | AnonymousUser) -> Self:
+        """Sign-offs that an owner handed over to a member: as long as it is still theirs to give."""
+        key = user.pk or 0
+        return self.filter(
+            gate=GateKind.SIGN_OFF,
+            delegated_to_id=key,
+            delegated_by=F("application__owner"),
+            wave__project__memberships__user_id=key,
+        )
 
 
 class Approval(models.Model):
     """One per wave, application and gate, bound to a digest of what was decided on."""
 
-    class Gate(models.TextChoices):
-        SIGN_OFF = "sign_off", "Sign-off of acceptance testing"
-        GO = "go", "Go for stopping services"
+    Gate = GateKind
 
     class State(models.TextChoices):
         REQUESTED = "requested", "Waits for an answer"
@@ -51,26 +61,69 @@ class Approval(models.Model):
         REJECTED = "rejected", "Rejected"
         MORE_TIME = "more_time", "Needs more time"
         STALE = "stale", "Needs another look"
+        EXPIRED = "expired", "Expired without an answer"
+        PASSED = "passed", "Passed by break-glass"
+
+    OPENS = (State.APPROVED, State.PASSED)  # what lets the migration go on
 
     wave = models.ForeignKey("projects.Wave", on_delete=models.CASCADE, related_name="approvals")
     application = models.ForeignKey("projects.Application", on_delete=models.CASCADE, related_name="approvals")
-    gate = models.CharField(max_length=10, choices=Gate)
+    gate = models.CharField(max_length=10, choices=GateKind)
     state = models.CharField(max_length=10, choices=State, default=State.REQUESTED)
     digest = models.CharField(max_length=64, blank=True)  # of what is to be decided on
     subject = models.JSONField(default=dict)  # what the digest was taken over, to show the difference
     requested_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="+"
     )  # empty: by the system
-    requested_at = models.DateTimeField(auto_now_add=True)
+    # What was said before it was asked for (again) does not count any more.
+    requested_at = models.DateTimeField(default=timezone.now)
+    # The policy as it was when it was asked for; see `ApprovalPolicy`.
+    roles = models.JSONField(default=list, blank=True)  # empty: the gate's default
+    needed = models.PositiveSmallIntegerField(default=1)
+    runner_may = models.BooleanField(default=False)
+    expires_at = models.DateTimeField(null=True, blank=True)
+    remind_at = models.DateTimeField(null=True, blank=True)  # when the next reminder is due; set empty when it is sent
+    delegated_to = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="delegated_approvals"
+    )
+    delegated_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="+"
+    )
+    delegated_at = models.DateTimeField(null=True, blank=True)
     version = models.BigIntegerField(default=1)
+
+    objects = ApprovalQuerySet.as_manager()
 
     class Meta:
         constraints = [
             models.UniqueConstraint(fields=["wave", "application", "gate"], name="approval_once"),
+            models.CheckConstraint(
+                condition=Q(delegated_to=None) | ~Q(delegated_to=models.F("delegated_by")),
+                name="approval_delegated_to_another",
+            ),
         ]
 
     def __str__(self) -> str:
         return f"{self.get_gate_display()}, {self.application}"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it lets the migration go on."""
+        return self.state in self.OPENS
+
+    @cached_property
+    def giver_role(self) -> str | None:
+        """The role of whoever handed it over; lanes know it already."""
+        return self._role_of(self.delegated_by_id)
+
+    @cached_property
+    def receiver_role(self) -> str | None:
+        """The role of whom it was handed to; lanes know it already."""
+        return self._role_of(self.delegated_to_id)
+
+    def _role_of(self, user: int | None) -> str | None:
+        members = self.wave.project.memberships.filter(user=user or 0)
+        return members.values_list("role", flat=True).first()
 
 
 class Decision(models.Model):
@@ -83,6 +136,10 @@ class Decision(models.Model):
 
     approval = models.ForeignKey("projects.Approval", on_delete=models.CASCADE, related_name="decisions")
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    # Whose right it was, where somebody answered for another: a delegate, a stand-in. The two count as one person.
+    on_behalf_of = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="+"
+    )
     verdict = models.CharField(max_length=10, choices=Verdict)
     comment = models.TextField(blank=True)
     digest = models.CharField(max_length=64)

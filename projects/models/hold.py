@@ -35,6 +35,14 @@ class Hold(models.Model):
         settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="+"
     )
 
+    released_why = models.TextField(blank=True)  # of a test that a lead broke off
+
+    # Of a test: a snapshot of the clones was asked for at its opening; when its evidence began to be taken; when it
+    # was asked to end by putting the clones back. Its runs are found by their work keys (`projects.uat_runs`).
+    snapshot = models.BooleanField(default=False)
+    begun_at = models.DateTimeField(null=True, blank=True)
+    back_at = models.DateTimeField(null=True, blank=True)
+
     class Meta:
         ordering = ["pk"]
         constraints = [

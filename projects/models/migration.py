@@ -9,7 +9,7 @@ from django.contrib.auth.models import AnonymousUser, User
 from django.db import models
 from django.db.models import Q
 
-from .project import Membership
+from .project import seen_in_wave
 
 
 class Profile(models.Model):
@@ -36,6 +36,15 @@ class Profile(models.Model):
         NEW = "new", "Gets a new production address"
         TAKE_OVER = "take_over", "Takes over the source's address"
 
+    class GuestAddress(models.TextChoices):
+        MIGRATIONHUB = "migrationhub", "Set by migrationhub"
+        BY_HAND = "by_hand", "Set by hand"
+
+    class Identity(models.TextChoices):
+        HOST_KEYS = "host_keys", "SSH host keys"
+        MACHINE_ID = "machine_id", "Machine id"
+        HOST_NAME = "host_name", "Host name"
+
     project = models.ForeignKey("projects.Project", on_delete=models.CASCADE, related_name="profiles")
     name = models.CharField(max_length=100)
     mover = models.CharField(max_length=20, default="rsync")
@@ -48,6 +57,8 @@ class Profile(models.Model):
     proof = models.CharField(max_length=10, choices=Proof, default=Proof.FULL)
     bandwidth = models.PositiveIntegerField(default=0)  # KiB/s, 0: unlimited
     addressing = models.CharField(max_length=10, choices=Addressing, default=Addressing.NEW)
+    guest_address = models.CharField(max_length=12, choices=GuestAddress, default=GuestAddress.MIGRATIONHUB)
+    identity = models.JSONField(default=list, blank=True)  # what of the source's is taken over at cutover (`Identity`)
     # The platform's own ids, as `Choice.value`; the labels that were shown are kept for people.
     group_id = models.CharField(max_length=40)
     zone_id = models.CharField(max_length=40)
@@ -73,11 +84,7 @@ class Profile(models.Model):
 
 class MigrationQuerySet(models.QuerySet["Migration"]):
     def visible_to(self, user: User | AnonymousUser) -> Self:
-        if not user.pk:
-            return self.none()
-        wide = Q(project__memberships__user_id=user.pk) & ~Q(project__memberships__role=Membership.Role.OWNER)
-        own = Q(application__owner_id=user.pk, project__memberships__user_id=user.pk)
-        return self.filter(wide | own).distinct()
+        return self.filter(seen_in_wave(user))
 
 
 class Migration(models.Model):

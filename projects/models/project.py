@@ -7,7 +7,10 @@ from typing import Self
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser, User
 from django.db import models
-from django.db.models import Q
+from django.db.models import Exists, F, OuterRef, Q
+from django.utils import timezone
+
+from .gate import Approval
 
 
 class ProjectQuerySet(models.QuerySet["Project"]):
@@ -35,6 +38,13 @@ class Project(models.Model):
         return self.name
 
 
+class MembershipQuerySet(models.QuerySet["Membership"]):
+    def wide(self, user: User | AnonymousUser) -> models.QuerySet[Membership, int]:
+        """Keys of the projects in which the person sees everything, and not only what they answer for."""
+        wide = self.filter(user_id=user.pk or 0).exclude(role=Membership.Role.OWNER)
+        return wide.order_by().values_list("project", flat=True)
+
+
 class Membership(models.Model):
     class Role(models.TextChoices):
         LEAD = "lead", "Lead: plans and runs"
@@ -46,6 +56,8 @@ class Membership(models.Model):
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="memberships")
     role = models.CharField(max_length=10, choices=Role)
 
+    objects = MembershipQuerySet.as_manager()
+
     class Meta:
         ordering = ["role", "user__username"]
         constraints = [models.UniqueConstraint(fields=["project", "user"], name="membership_once")]
@@ -55,13 +67,41 @@ class Membership(models.Model):
 
 
 class ApplicationQuerySet(models.QuerySet["Application"]):
-    def visible_to(self, user: User | AnonymousUser) -> Self:
-        """All of a project for lead, operator and manager; an owner's own."""
+    def visible_to(self, user: User | AnonymousUser, wave: int | None = None) -> Self:
+        """All of a project for lead, operator and manager; else those that the person answers for, and those of which
+        a sign-off was handed to them. `wave`: as far as they move in it (`seen_in_wave`)."""
         if not user.pk:
             return self.none()
-        wide = Q(project__memberships__user_id=user.pk) & ~Q(project__memberships__role=Membership.Role.OWNER)
-        own = Q(owner_id=user.pk, project__memberships__user_id=user.pk)
-        return self.filter(wide | own).distinct()
+        handed = Approval.objects.handed_to(user)
+        if wave is not None:
+            handed = handed.filter(wave=wave)
+        answered = Q(pk__in=self.model.objects.signed_by(user)) | Q(pk__in=handed.order_by().values("application"))
+        return self.filter(Q(project__in=Membership.objects.wide(user)) | answered)
+
+    def signed_by(self, user: User | AnonymousUser) -> models.QuerySet[Application, int]:
+        """Keys of the applications that somebody answers for in the role of an application owner: as theirs, or now in
+        an absent owner's place."""
+        now = timezone.now()
+        in_place = Q(
+            stand_ins__person_id=user.pk,
+            stand_ins__owner=F("owner"),
+            stand_ins__starts_at__lte=now,
+            stand_ins__ends_at__gt=now,
+            stand_ins__ended_at=None,
+        )
+        mine = Membership.objects.filter(user_id=user.pk or 0, role=Membership.Role.OWNER).values("project")
+        found = self.filter(Q(owner_id=user.pk or 0) | in_place, project__in=mine)
+        return found.order_by().values_list("pk", flat=True)
+
+
+def seen_in_wave(user: User | AnonymousUser) -> Q:
+    """Rows with `project`, `application` and `wave` that a person sees: of a project that they read whole, of an
+    application that they answer for; and, of one whose sign-off was handed to them, those of that one wave."""
+    if not user.pk:
+        return Q(pk__in=[])
+    handed = Approval.objects.handed_to(user).filter(application=OuterRef("application"), wave=OuterRef("wave"))
+    answered = Q(application__in=Application.objects.signed_by(user)) | Q(Exists(handed))
+    return Q(project__in=Membership.objects.wide(user)) | answered
 
 
 class Application(models.Model):

@@ -37,6 +37,10 @@ class Step(models.Model):
     position = models.PositiveSmallIntegerField()  # 1 to 7
     state = models.CharField(max_length=15, choices=State, default=State.WAITING)
     reason = models.TextField(blank=True)  # why it is in this state, in words
+    # The version that its checklist was made from; empty for checklists older than templates.
+    template = models.ForeignKey(
+        "projects.ChecklistTemplate", null=True, blank=True, on_delete=models.PROTECT, related_name="steps"
+    )
     version = models.BigIntegerField(default=1)
     started_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
@@ -75,6 +79,7 @@ class StepAttempt(models.Model):
         settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="+"
     )
     started_at = models.DateTimeField()
+    retried_by = models.JSONField(default=list)  # keys (pk) of the people who retried it
     finished_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
@@ -94,6 +99,10 @@ class StepAttempt(models.Model):
     @property
     def is_open(self) -> bool:
         return self.state in self.OPEN
+
+    def ran_by(self, user_id: int | None) -> bool:
+        """Whoever started or retried it ran it."""
+        return user_id is not None and (user_id == self.started_by_id or user_id in self.retried_by)
 
 
 class Action(models.Model):
@@ -131,3 +140,9 @@ class Action(models.Model):
 
     def __str__(self) -> str:
         return self.title
+
+    @property
+    def was_begun(self) -> bool:
+        """Its work began, in this try or an earlier one: a retry plans it again and keeps when that ended."""
+        begun = (self.State.RUNNING, self.State.FAILED, self.State.DONE)
+        return self.state in begun or self.finished_at is not None

@@ -8,17 +8,18 @@ from django.contrib.auth.models import AnonymousUser, User
 from django.db import models
 from django.db.models import F, Q
 
+from .migration import Migration
 from .project import Membership
 
 
 class WaveQuerySet(models.QuerySet["Wave"]):
     def visible_to(self, user: User | AnonymousUser) -> Self:
-        """An owner sees the waves in which an application of theirs moves."""
+        """An owner, and who answers in their place, sees the waves in which servers move that they see."""
         if not user.pk:
             return self.none()
-        wide = Q(project__memberships__user_id=user.pk) & ~Q(project__memberships__role=Membership.Role.OWNER)
-        own = Q(migrations__application__owner_id=user.pk, project__memberships__user_id=user.pk)
-        return self.filter(wide | own).distinct()
+        moved = Migration.objects.visible_to(user).filter(wave__isnull=False)
+        wide = Membership.objects.wide(user)
+        return self.filter(Q(project__in=wide) | Q(pk__in=moved.order_by().values("wave")))
 
 
 class Wave(models.Model):

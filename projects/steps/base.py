@@ -9,7 +9,19 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar
 
-from projects.models import Action, Approval, ChecklistItem, Hold, Migration, Step, StepAttempt
+from projects.models import (
+    Action,
+    Approval,
+    BreakGlass,
+    ChecklistItem,
+    Defect,
+    Hold,
+    Holds,
+    ItemRole,
+    Migration,
+    Step,
+    StepAttempt,
+)
 from servers.models import SyncPoint
 
 State = Step.State
@@ -42,13 +54,15 @@ class Plan:
 
 @dataclass(frozen=True)
 class Item:
-    """One line of a checklist. `operation`: ticks itself from the action with that operation."""
+    """One line of a project's first checklist template; see `models.checklist.Line` for the fields."""
 
     key: str
     title: str
     instruction: str = ""
-    role: str = "operator"
+    role: str = ItemRole.OPERATOR
     required: bool = True
+    evidence: bool = False
+    holds: str = Holds.END
     operation: str = ""
 
 
@@ -65,6 +79,8 @@ class Lane:
     approvals: dict[str, Approval]  # by gate
     last_sync: SyncPoint | None
     awaited: list[Lane]  # lanes of the applications that this one's cutover waits for
+    defects: list[Defect] = field(default_factory=list)  # unsettled ones of the application in this wave
+    passes: list[BreakGlass] = field(default_factory=list)  # of the application in this wave, newest first
 
     def state(self, kind: str) -> str:
         return self.steps[kind].state
@@ -89,7 +105,21 @@ class Lane:
 
     def approved(self, gate: str) -> bool:
         approval = self.approvals.get(gate)
-        return approval is not None and approval.state == Approval.State.APPROVED
+        return approval is not None and approval.is_open
+
+    def holding(self, kind: str = Kind.STOP) -> list[Defect]:
+        """Blocking defects of the application in this wave that no break-glass has let pass by name, at the stop or at
+        the end (`kind`): what was let past the stop holds the declaration still.
+
+        A defect was passed as it stood then: where it was mended or opened again since, it holds again.
+        """
+        passed = {pk: each.at for each in reversed(self.passes) if each.lets_pass_at(kind) for pk in each.defects}
+        return [
+            defect
+            for defect in self.defects
+            if defect.is_holding
+            and not (defect.pk in passed and (defect.changed_at is None or defect.changed_at <= passed[defect.pk]))
+        ]
 
     @property
     def uat_hold(self) -> Hold | None:
@@ -101,12 +131,15 @@ class Lane:
 
     def source_may_be_off(self) -> bool:
         """Whether the shutdown of the source was ever begun: from then on services cannot just be started again."""
-        return any(
-            action.operation == "shutdown" and action.state not in (Action.State.PLANNED, Action.State.CANCELLED)
-            for attempt in self.attempts.get(self.steps[Kind.FINAL].pk, [])
-            if attempt.mode == StepAttempt.Mode.REAL and attempt.undone_by_id is None
-            for action in attempt.actions.all()
-        )
+        return self.begun_in(Kind.FINAL, "shutdown") is not None
+
+    def begun_in(self, kind: str, operation: str) -> StepAttempt | None:
+        """The first attempt at the step, not taken back, in which this was ever begun; a retry does not undo that."""
+        for attempt in self.attempts.get(self.steps[kind].pk, []):
+            counts = attempt.mode == StepAttempt.Mode.REAL and attempt.undone_by_id is None
+            if counts and any(each.operation == operation and each.was_begun for each in attempt.actions.all()):
+                return attempt
+        return None
 
 
 def hold_words(hold: Hold) -> str:
@@ -116,14 +149,29 @@ def hold_words(hold: Hold) -> str:
 class StepModule:
     kind: ClassVar[str]
     automatic: ClassVar[bool] = False  # starts by itself when nothing is unmet
-    items: ClassVar[tuple[Item, ...]] = ()
+    again_by_itself: ClassVar[bool] = True  # also after it was taken back
+    items: ClassVar[tuple[Item, ...]] = ()  # of a new project's first template
+    operations: ClassVar[dict[str, str]] = {}  # what an item may tick itself from, in words
 
     def unmet(self, lane: Lane) -> list[Unmet]:
-        """What must hold before the step may start and does not, holds included."""
+        """What must hold before the step may start and does not, holds and its checklist included."""
+        return self.conditions(lane) + start_unmet(lane, self.kind)
+
+    def conditions(self, lane: Lane) -> list[Unmet]:
+        """What the step itself needs before it may start, holds included."""
         raise NotImplementedError
 
     def retry_unmet(self, lane: Lane) -> list[Unmet]:
         """What must hold before a failed attempt may go on and does not."""
+        return lane.held_by("person")
+
+    def done_again(self, actions: list[Action]) -> str:
+        """Why a retry begins with the first action again and not with the one that failed, in words; "" where what is
+        done is kept."""
+        return ""
+
+    def act_unmet(self, lane: Lane, operation: str) -> list[Unmet]:
+        """What must hold before the next act of an attempt that runs may begin, and does not."""
         return lane.held_by("person")
 
     def prepare(self, lane: Lane) -> None:
@@ -135,7 +183,7 @@ class StepModule:
 
     def unfinished(self, lane: Lane) -> str:
         """All actions are done: why the step is not, in words; empty when it is."""
-        missing = open_items(lane, self.kind)
+        missing = open_items(lane, self.kind, Holds.END)
         return f"Waits for: {', '.join(item.title for item in missing)}." if missing else ""
 
     def undo(self, lane: Lane, attempt: StepAttempt) -> list[Plan]:
@@ -154,10 +202,36 @@ class StepModule:
         return plans
 
 
-def open_items(lane: Lane, kind: str) -> list[ChecklistItem]:
-    items = lane.checklist.get(lane.steps[kind].pk, [])
-    closed = (ChecklistItem.State.DONE, ChecklistItem.State.NOT_APPLICABLE)
-    return [item for item in items if item.required and item.state not in closed]
+def open_items(lane: Lane, kind: str, holds: str = "") -> list[ChecklistItem]:
+    """Required items that are open and that no break-glass has let pass; `holds`: only those that hold this.
+
+    An item was passed as it stood then: where it was answered or opened again since, it holds again.
+    """
+    passed = {pk: each.at for each in reversed(lane.passes) if each.lets_pass for pk in each.items}
+    return [
+        item
+        for item in lane.checklist.get(lane.steps[kind].pk, [])
+        if item.required
+        and not item.is_closed
+        and holds in ("", item.holds)
+        and not (item.pk in passed and (item.at is None or item.at <= passed[item.pk]))
+    ]
+
+
+def start_unmet(lane: Lane, kind: str) -> list[Unmet]:
+    """Items of the step's checklist that are to be done before it starts."""
+    return [
+        Unmet(f"“{item.title}” is open on the checklist ({item.get_role_display().lower()}).", "gate.checklist")
+        for item in open_items(lane, kind, Holds.START)
+    ]
+
+
+def defects_unmet(lane: Lane, kind: str = Kind.STOP) -> list[Unmet]:
+    """Blocking defects of the application: nothing that people decide on goes past them."""
+    return [
+        Unmet(f"{defect} is blocking ({defect.get_state_display().lower()}).", "gate.defect")
+        for defect in lane.holding(kind)
+    ]
 
 
 def before(lane: Lane, *kinds: str) -> list[Unmet]:
@@ -175,8 +249,13 @@ def before(lane: Lane, *kinds: str) -> list[Unmet]:
 
 def busy(lane: Lane, *kinds: str) -> list[Unmet]:
     """Work on the same two machines that must end first."""
+    failed = "needs attention: retry or stop it; this can start after it"
     return [
-        Unmet(f"{lane.steps[kind].get_kind_display()} is running; this starts when it ends.", f"busy.{kind}")
+        Unmet(
+            f"{lane.steps[kind].get_kind_display()}"
+            f" {failed if lane.state(kind) == State.ATTENTION else 'is running; this starts when it ends'}.",
+            f"busy.{kind}",
+        )
         for kind in kinds
         if lane.open_attempt(kind)
     ]

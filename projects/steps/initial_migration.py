@@ -3,19 +3,41 @@
 from __future__ import annotations
 
 from projects.errors import NotReady
-from projects.models import Profile, Step
+from projects.models import ItemRole, Profile, Step
 from servers.models import HostKey, Placement
 from servers.targets import new_target
 
 from .base import Item, Lane, Plan, StepModule, Unmet, busy
-from .moving import machines, probe_plan, profile_of, sync_parameters, sync_plan
+from .moving import address_parameters, machines, probe_plan, profile_of, sync_parameters, sync_plan
 
 
 class InitialMigration(StepModule):
     kind = Step.Kind.INITIAL
-    items = (Item("smoke", "The clone started and answers", operation="probe", required=False),)
+    items = (
+        Item("checked", "Both machines were checked before copying", operation="preflight"),
+        Item("first-sync", "The first full copy is on the clone", operation="sync"),
+        Item("smoke", "The clone started and answers", operation="probe", required=False),
+        Item(
+            "owner-told",
+            "The application's owner knows when the test begins",
+            "Agree on a day with the owner, and on who stands in for them. They need to know:\n\n"
+            "- that the copy is isolated: nothing they do on it reaches production,\n"
+            "- that what they change on it is thrown away by the next sync,\n"
+            "- how to get there (the access note of the application).",
+            role=ItemRole.LEAD,
+            required=False,
+        ),
+    )
+    operations = {
+        "facts": "Facts of the machines",
+        "platform_fit": "Check of the platform",
+        "provision": "Making of the instance",
+        "preflight": "Check of both machines",
+        "sync": "First full sync",
+        "probe": "Probes of the clone",
+    }
 
-    def unmet(self, lane: Lane) -> list[Unmet]:
+    def conditions(self, lane: Lane) -> list[Unmet]:
         migration = lane.migration
         missing = []
         if migration.wave is None:
@@ -26,7 +48,7 @@ class InitialMigration(StepModule):
             missing.append(Unmet("It has no profile: choose how it is migrated.", "plan.profile"))
         else:
             missing += platform_unmet(lane)
-        if migration.source.credential is None:
+        if migration.source.credential_id is None:
             missing.append(Unmet("The source has no credential: choose one.", "source.credential"))
         if not any(key.state == HostKey.State.ACCEPTED for key in migration.source.host_keys.all()):
             missing.append(Unmet("Nobody has accepted the source's host key: look at it and accept it.", "source.key"))
@@ -57,7 +79,11 @@ class InitialMigration(StepModule):
             Plan("facts", "Look at the source", {"server": migration.source_id}),
             Plan("platform_fit", "Check networks, plan, image, storage and name on the platform", planned),
             Plan("provision", "Make the instance on the migration network", planned),
-            Plan("preflight", "Check both machines before copying", sync_parameters(migration, "initial")),
+            Plan(
+                "preflight",
+                "Check both machines before copying",
+                {**sync_parameters(migration, "initial"), **address_parameters(migration)},
+            ),
             sync_plan(lane, "initial", f"First full sync ({profile.get_scope_display().lower()})"),
             Plan("facts", "Look at the clone", {"server": migration.target_id}),
             probe_plan(lane, "clone", "Smoke check of the clone", until_seconds=60),

@@ -7,12 +7,15 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from django import template
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.http import HttpRequest
+from django.template.defaultfilters import filesizeformat
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from projects import attachments
 from projects.models import Project
 from servers.models import Run
 
@@ -43,6 +46,24 @@ STALE_AFTER = 15
 def icon(name: str, css: str = "icon") -> SafeString:
     """An icon of the sprite. Always beside a word: it is hidden from screen readers."""
     return format_html('<svg class="{}" aria-hidden="true"><use href="#i-{}"/></svg>', css, name)
+
+
+@register.filter
+def typed_into(kept: dict[str, dict[str, Any]], address: str) -> dict[str, Any]:
+    """What a person had typed into the form with this address when it was refused; see `projects.views.kept`."""
+    return (kept or {}).get(address, {})
+
+
+@register.simple_tag
+def file_limit() -> str:
+    """How large an attached file may be, in words."""
+    return filesizeformat(settings.ATTACHMENT_BYTES)
+
+
+@register.simple_tag
+def file_types() -> str:
+    """For the file field's `accept`."""
+    return attachments.ACCEPT
 
 
 @register.simple_tag

@@ -14,7 +14,7 @@ from .contexts.live import page
 
 @require_safe
 def acceptance(request: HttpRequest, wave_pk: int, application_pk: int) -> HttpResponse:
-    wave, application = wave_for(request, wave_pk), application_for(request, application_pk)
+    wave, application = wave_for(request, wave_pk), application_for(request, application_pk, wave=wave_pk)
     if application.project_id != wave.project_id:
         raise Http404
     migrations = Migration.objects.filter(wave=wave, application=application).exclude(state=Migration.State.CANCELLED)

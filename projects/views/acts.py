@@ -8,18 +8,25 @@ from zoneinfo import ZoneInfo
 
 from django.contrib import messages
 from django.contrib.auth.models import AnonymousUser, User
+from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_POST
 
 from migrationhub.lib.findings import Problem
-from projects import decisions, workflow
+from migrationhub.lib.reading import whole
+from projects import abort, calendar, checklists, decisions, uat, workflow
 from projects.access import PLAN, RUN, application_for, may_sign, migration_for, require, role_in, wave_for
-from projects.errors import NotReady
+from projects.errors import Forbidden, NotReady
+from projects.forms.base import LONGEST
+from projects.forms.defects import drafts
 from projects.models import Application, Approval, ChecklistItem, Hold, Step, Wave
+
+from . import kept
 
 
 class SeeOther(HttpResponseRedirect):
@@ -36,27 +43,53 @@ def person(request: HttpRequest) -> User:
 
 
 def perform(request: HttpRequest, act: Callable[[], object], said: str, back: str) -> HttpResponse:
-    """Call a verb, say what came of it, go back to the page."""
-    try:
-        act()
-    except NotReady as problem:
-        messages.error(request, " ".join(["Nothing was done.", *problem.unmet, problem.act]).strip())
-    except Problem as problem:  # Conflict and Forbidden among them
-        messages.error(request, f"Nothing was done. {problem.text} {problem.act}".strip())
-    else:
-        messages.success(request, said)
+    """Call a verb, say what came of it, go back to the page. Who may not do it at all gets 403, with the reason.
+    What they typed into a form that was refused stands in it again."""
     asked = request.POST.get("next", "")
-    safe = url_has_allowed_host_and_scheme(asked, {request.get_host()}, require_https=request.is_secure())
-    return SeeOther(asked if safe else back)
+    if url_has_allowed_host_and_scheme(asked, {request.get_host()}, require_https=request.is_secure()):
+        back = asked
+    try:
+        refuse_endless(request)
+        act()
+    except Problem as problem:
+        kept.keep(request, back)
+        _refused(request, problem)
+    else:
+        kept.forget(request)
+        messages.success(request, said)
+    return SeeOther(back)
+
+
+def _refused(request: HttpRequest, problem: Problem) -> None:
+    if isinstance(problem, NotReady):
+        messages.error(request, " ".join(["Nothing was done.", *problem.unmet, problem.act]).strip())
+    elif isinstance(problem, Forbidden):
+        raise PermissionDenied(f"{problem.text} {problem.act}".strip()) from problem
+    else:  # Conflict among them
+        messages.error(request, f"Nothing was done. {problem.text} {problem.act}".strip())
+
+
+def refuse_endless(request: HttpRequest) -> None:
+    """A reason or a comment is kept for good, in rows and in the audit trail. Raises NotReady with the field."""
+    for name, values in request.POST.lists():
+        for value in map(str, values):
+            size = len(value.replace("\r\n", "\n"))  # as the browser's own limit counts it
+            if size > LONGEST:
+                raise NotReady([f"{name}: {size} characters; at most {LONGEST} are kept."], "Shorten it.")
+            if "\0" in value:
+                raise NotReady(
+                    [f"{name}: it holds a NUL character, which no text has that can be kept."],
+                    "Write it anew, or paste it as plain text.",
+                )
 
 
 def number(request: HttpRequest, name: str) -> int:
     """A whole number of a form. Raises NotReady with the field, its value and what was expected."""
     value = request.POST.get(name, "")
-    try:
-        return int(value)
-    except ValueError:
-        raise NotReady([f"{name}={value[:40]}: expected a whole number."]) from None
+    found = whole(value.strip())
+    if found is None:
+        raise NotReady([f"{name}={value[:40]}: expected a whole number from 0 on."])
+    return found
 
 
 def _step(request: HttpRequest, pk: int) -> Step:
@@ -114,6 +147,17 @@ def migration_abort(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 @require_POST
+def migration_take_back(request: HttpRequest, pk: int) -> HttpResponse:
+    migration_for(request, pk, RUN)
+    return perform(
+        request,
+        lambda: abort.take_back(pk, user=person(request), why=request.POST.get("why", "")),
+        "The cutover events are being taken back: name, files in the guest and network, in this order.",
+        reverse("migration", args=[pk]),
+    )
+
+
+@require_POST
 def migration_complete(request: HttpRequest, pk: int) -> HttpResponse:
     migration = migration_for(request, pk, PLAN)
     return perform(
@@ -138,7 +182,7 @@ def delta_schedule(request: HttpRequest, pk: int) -> HttpResponse:
 
 def _application(request: HttpRequest, wave_pk: int, application_pk: int) -> tuple[Wave, Application]:
     """Wave and application for whoever runs the migration or owns the application."""
-    wave, application = wave_for(request, wave_pk), application_for(request, application_pk)
+    wave, application = wave_for(request, wave_pk), application_for(request, application_pk, wave=wave_pk)
     if application.project_id != wave.project_id:
         raise Http404
     if not (may_sign(application, request.user) or role_in(wave.project, request.user) in RUN):
@@ -155,12 +199,13 @@ def uat_open(request: HttpRequest, wave_pk: int, application_pk: int) -> HttpRes
     wave, application = _application(request, wave_pk, application_pk)
     return perform(
         request,
-        lambda: decisions.open_uat(
+        lambda: uat.open_uat(
             wave_pk,
             application_pk,
             user=person(request),
             until=until(request, wave),
             accept_live=request.POST.get("accept_live") == "1",
+            snapshot=request.POST.get("snapshot") == "1",
         ),
         f"The test of {application} is open: no delta runs under the tester.",
         _acceptance(wave, application),
@@ -178,16 +223,61 @@ def until(request: HttpRequest, wave: Wave) -> datetime | None:
         parsed = None
     if parsed is None:
         raise NotReady([f"until={value[:40]}: expected a date and time like 2026-11-28T22:00."])
+    try:
+        calendar.check_day(parsed.date(), timezone.localdate())
+    except Problem as problem:
+        raise NotReady([f"until: {problem.text}"], problem.act) from None
     return parsed if parsed.tzinfo else parsed.replace(tzinfo=ZoneInfo(wave.time_zone))
+
+
+@require_POST
+def uat_extend(request: HttpRequest, wave_pk: int, application_pk: int) -> HttpResponse:
+    wave, application = _application(request, wave_pk, application_pk)
+    return perform(
+        request,
+        lambda: uat.extend(wave_pk, application_pk, user=person(request), until=until(request, wave)),
+        f"The test of {application} stays open: deltas go on waiting.",
+        _acceptance(wave, application),
+    )
+
+
+@require_POST
+def uat_break(request: HttpRequest, wave_pk: int, application_pk: int) -> HttpResponse:
+    wave, application = _application(request, wave_pk, application_pk)
+    require(wave.project, request.user, PLAN)
+    why = request.POST.get("why", "")
+    return perform(
+        request,
+        lambda: uat.break_off(wave_pk, application_pk, user=person(request), why=why),
+        f"The test of {application} is broken off; its owner reads why.",
+        _acceptance(wave, application),
+    )
 
 
 @require_POST
 def uat_end(request: HttpRequest, wave_pk: int, application_pk: int) -> HttpResponse:
     wave, application = _application(request, wave_pk, application_pk)
+    back = request.POST.get("back") == "1"
+    said = (
+        "is being ended: the copies go back to their snapshots, until then nothing syncs."
+        if back
+        else "has ended: the next delta takes the tester's changes away."
+    )
     return perform(
         request,
-        lambda: decisions.end_uat(wave_pk, application_pk, user=person(request)),
-        f"The test of {application} has ended: the next delta takes the tester's changes away.",
+        lambda: uat.end(wave_pk, application_pk, user=person(request), back=back),
+        f"The test of {application} {said}",
+        _acceptance(wave, application),
+    )
+
+
+@require_POST
+def uat_again(request: HttpRequest, wave_pk: int, application_pk: int) -> HttpResponse:
+    wave, application = _application(request, wave_pk, application_pk)
+    return perform(
+        request,
+        lambda: uat.again(wave_pk, application_pk, user=person(request), operation=request.POST.get("what", "")),
+        "What failed is being taken again.",
         _acceptance(wave, application),
     )
 
@@ -202,7 +292,7 @@ SAID = {
 @require_POST
 def approval_decide(request: HttpRequest, pk: int) -> HttpResponse:
     approval = get_object_or_404(Approval.objects.select_related("wave"), pk=pk)
-    application = application_for(request, approval.application_id)
+    application = application_for(request, approval.application_id, wave=approval.wave_id)
     verdict = request.POST.get("verdict", "")
     return perform(
         request,
@@ -212,6 +302,7 @@ def approval_decide(request: HttpRequest, pk: int) -> HttpResponse:
             verdict=verdict,
             comment=request.POST.get("comment", ""),
             digest=request.POST.get("digest", ""),
+            found=drafts(request.POST) if verdict == "reject" else (),
         ),
         SAID.get(verdict, "Recorded."),
         _acceptance(approval.wave, application),
@@ -224,8 +315,13 @@ def checklist_tick(request: HttpRequest, pk: int) -> HttpResponse:
     migration_for(request, item.step.migration_id)
     return perform(
         request,
-        lambda: decisions.tick(
-            pk, user=person(request), state=request.POST.get("state", ""), note=request.POST.get("note", "")
+        lambda: checklists.tick(
+            pk,
+            user=person(request),
+            state=request.POST.get("state", ""),
+            note=request.POST.get("note", ""),
+            link=request.POST.get("link", ""),
+            seen=request.POST.get("seen", ""),
         ),
         f"“{item.title}” was answered.",
         _page(item.step),
@@ -252,9 +348,9 @@ def hold_add(request: HttpRequest, pk: int) -> HttpResponse:
 @require_POST
 def hold_release(request: HttpRequest, pk: int) -> HttpResponse:
     hold = get_object_or_404(Hold.objects.select_related("project", "application"), pk=pk)
-    owns = hold.kind == Hold.Kind.UAT and hold.application is not None and may_sign(hold.application, request.user)
-    if not owns:
-        require(hold.project, request.user, RUN)
+    if hold.kind == Hold.Kind.UAT and hold.application is not None and hold.wave_id is not None:
+        return uat_end(request, hold.wave_id, hold.application.pk)  # the tester's: its own rules
+    require(hold.project, request.user, RUN)
     if hold.migration_id:
         back = reverse("migration", args=[hold.migration_id])
     elif hold.wave_id:

@@ -7,9 +7,11 @@ import csv
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.http import require_safe
 
+from migrationhub.lib.sheets import cell
 from projects.access import project_for, role_in
 from projects.models import Migration
 
+from .contexts.break_glass import passes_seen
 from .contexts.live import page
 from .contexts.progress import HEADER, csv_rows
 from .contexts.progress import progress as build
@@ -36,5 +38,5 @@ def progress_csv(request: HttpRequest, slug: str) -> HttpResponse:
     response["Content-Disposition"] = f'attachment; filename="{project.slug}.csv"'
     writer = csv.writer(response)
     writer.writerow(HEADER)
-    writer.writerows(csv_rows(migrations))
+    writer.writerows(map(cell, row) for row in csv_rows(migrations, passes_seen(request.user, project)))
     return response

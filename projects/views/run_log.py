@@ -7,13 +7,16 @@ from typing import Any
 from django.db.models import Q
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
-from django.views.decorators.http import require_safe
+from django.urls import reverse
+from django.views.decorators.http import require_POST, require_safe
 
-from projects.access import READ_ALL
+from projects import giving_up
+from projects.access import READ_ALL, RUN, require
 from projects.models import Action, Migration, Project
 from projects.templatetags.hub import is_stale
 from servers.models import Run, RunEvent
 
+from .acts import perform, person
 from .contexts.live import page
 from .contexts.migration import run_sign
 
@@ -67,3 +70,15 @@ def run(request: HttpRequest, pk: int) -> HttpResponse:
         }
 
     return page(request, "run.html", context, project=project, migrations=scope, alive=found.is_open)
+
+
+@require_POST
+def run_give_up(request: HttpRequest, pk: int) -> HttpResponse:
+    found, migration, project = run_for(request, pk)
+    require(project, request.user, RUN)
+    return perform(
+        request,
+        lambda: giving_up.give_up(found, project, user=person(request), why=request.POST.get("why", "")),
+        f"“{found.title}” is given up: platform and source are asked once more, then it ends.",
+        reverse("migration", args=[migration.pk]) if migration else reverse("run", args=[pk]),
+    )

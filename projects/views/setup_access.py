@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, redirect, render
+from django.shortcuts import get_object_or_404, redirect
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_POST
 
@@ -27,6 +27,7 @@ from .setup_common import (
     posted,
     pressed,
     trail_of,
+    zoned,
 )
 
 
@@ -37,10 +38,9 @@ def trail_to(project: Project, title: str, name: str) -> Trail:
 @require_GET
 def credentials(request: HttpRequest, slug: str) -> HttpResponse:
     project = project_for(request, slug, READ_ALL)
-    rows = [
-        (credential, verbs.used_by(credential))
-        for credential in project.credentials.filter(internal=False).order_by("name")
-    ]
+    found = list(project.credentials.filter(internal=False).order_by("name"))
+    uses = verbs.used_by(found)
+    rows = [(credential, uses[credential.pk]) for credential in found]
     return list_page(request, "setup/credentials.html", project, rows=rows)
 
 
@@ -77,7 +77,7 @@ def credential_edit(request: HttpRequest, slug: str, pk: int) -> HttpResponse:
     if request.method == "POST" and form.is_valid() and carried_out(form, save):
         messages.success(request, f"Credential {credential} is changed.")
         return redirect("credentials", slug)
-    uses = verbs.used_by(credential)
+    uses = verbs.used_by([credential])[pk]
     return form_page(
         request,
         form,
@@ -97,11 +97,11 @@ def platforms(request: HttpRequest, slug: str) -> HttpResponse:
 
 def platform_new(request: HttpRequest, slug: str) -> HttpResponse:
     project = project_for(request, slug, PLAN)
-    form = PlatformForm(posted(request), project=project)
+    form = PlatformForm(posted(request), project=project, user=person(request))
     made = []
 
     def save() -> None:
-        made.append(verbs.save_platform(project=project, values=form.values(), user=person(request)))
+        made.append(verbs.save_platform(project=project, values=form.values("secret_again"), user=person(request)))
 
     if request.method == "POST" and form.is_valid() and carried_out(form, save):
         messages.success(request, f"Platform {made[0]} is entered. Check it now.")
@@ -114,10 +114,12 @@ def platform_new(request: HttpRequest, slug: str) -> HttpResponse:
 def platform_edit(request: HttpRequest, slug: str, pk: int) -> HttpResponse:
     project = project_for(request, slug, PLAN)
     platform = get_object_or_404(project.platforms, pk=pk)
-    form = PlatformForm(posted(request), project=project, row=platform)
+    form = PlatformForm(posted(request), project=project, user=person(request), row=platform)
 
     def save() -> None:
-        verbs.save_platform(project=project, platform=platform, values=form.values(), user=person(request))
+        verbs.save_platform(
+            project=project, platform=platform, values=form.values("secret_again"), user=person(request)
+        )
 
     if request.method == "POST" and form.is_valid() and carried_out(form, save):
         messages.success(request, f"Platform {platform} is changed.")
@@ -145,7 +147,7 @@ def platform(request: HttpRequest, slug: str, pk: int) -> HttpResponse:
         "trail": trail_to(project, "Platforms", "platforms"),
         "here": reverse("platform", args=[slug, pk]),
     }
-    return render(request, f"setup/platform.html{'#check' if region else ''}", context)
+    return zoned(request, f"setup/platform.html{'#check' if region else ''}", project, context)
 
 
 @require_POST

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from django.contrib import messages
 from django.contrib.auth.models import User
@@ -11,6 +12,7 @@ from django.db import IntegrityError
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import render
 from django.urls import reverse
+from django.utils import timezone
 
 from migrationhub.lib.findings import Problem
 from projects import calendar
@@ -46,14 +48,15 @@ def carried_out(form: SetupForm, verb: Callable[[], Any]) -> bool:
     return False
 
 
-def pressed(request: HttpRequest, verb: Callable[[], Any], done: str) -> None:
-    """A button: what came of it is a message on the page that follows."""
+def pressed(request: HttpRequest, verb: Callable[[], Any], done: str) -> bool:
+    """A button: what came of it is a message on the page that follows. Whether it was done."""
     try:
         verb()
     except Problem as problem:
         messages.error(request, f"{problem.text} {problem.act}".strip())
-    else:
-        messages.success(request, done)
+        return False
+    messages.success(request, done)
+    return True
 
 
 def trail_of(project: Project, *more: tuple[str, str]) -> Trail:
@@ -85,12 +88,19 @@ def form_page(
         "cancel": trail[-1][1] if trail else "",
         **more,
     }
-    return render(request, template, context)
+    return zoned(request, template, project, context)
 
 
 def list_page(request: HttpRequest, template: str, project: Project, **more: Any) -> HttpResponse:
     context = {"project": project, "trail": trail_of(project), "may_plan": may_plan(request, project), **more}
-    return render(request, template, context)
+    return zoned(request, template, project, context)
+
+
+def zoned(request: HttpRequest, template: str, project: Project | None, context: dict[str, Any]) -> HttpResponse:
+    """Drawn with times in the project's zone."""
+    zone = project.time_zone if project else "UTC"
+    with timezone.override(ZoneInfo(zone)):
+        return render(request, template, {**context, "zone": zone})
 
 
 def check_run(work_key: str) -> Run | None:

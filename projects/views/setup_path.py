@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 
 from django.db.models import Count, Q
 from django.urls import reverse
 
-from projects.models import Application, Membership, Migration, Project
-from servers.models import Credential, HostKey
+from migrationhub.lib import together
+from projects.models import Application, Membership, Migration, Profile, Project, Wave
+from servers.models import Credential, HostKey, Platform
 
 
 @dataclass(frozen=True)
@@ -22,150 +24,178 @@ class Stage:
     url: str
     new: str  # the address where one more is made
     action: str
+    is_next: bool = False  # the first that is not done
+
+
+def names(rows: Iterable[object], most: int = 6) -> str:
+    """The first few by name, the others counted."""
+    all_of = list(map(str, rows))
+    more = f" and {len(all_of) - most} more" if len(all_of) > most else ""
+    return ", ".join(all_of[:most]) + more if all_of else "None yet"
 
 
 def counted(number: int, one: str, many: str = "") -> str:
     return f"{number} {one if number == 1 else many or one + 's'}"
 
 
+@dataclass(frozen=True)
+class Found:
+    """What a project has, in the order in which it is shown."""
+
+    members: list[Membership]
+    credentials: list[Credential]
+    platforms: list[Platform]
+    servers: dict[str, int]  # how many: all, open, complete, keyed, seen, planned
+    applications: list[Application]
+    profiles: list[Profile]
+    waves: list[Wave]
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a stage stands: what is there, what is missing, and whether anything of it was done."""
+
+    there: str
+    missing: str
+    begun: bool
+
+
 def path_of(project: Project) -> list[Stage]:
-    """Every stage in the order in which they need each other: a fixed number of queries."""
-    kinds = set(project.credentials.values_list("kind", flat=True))
-    platforms = list(project.platforms.all())
-    servers = project.migrations.filter(state=Migration.State.OPEN).aggregate(
+    """Every stage in the order in which they need each other: two queries."""
+    found, stages = found_of(project), []
+    for title, page, new, action, look in STAGES:
+        at = look(found)
+        state = "done" if not at.missing else ("ready" if at.begun else "waiting")
+        here, more = (reverse(name, args=[project.slug]) for name in (page, new))
+        stages.append(Stage(title, state, at.there, at.missing, here, more, action))
+    return marked(*stages)
+
+
+def found_of(project: Project) -> Found:
+    rows = together.fetch(
+        credentials=project.credentials.only("id", "kind"),
+        platforms=project.platforms.all(),
+        members=project.memberships.all(),
+        applications=project.applications.all(),
+        profiles=project.profiles.only("id", "name"),
+        waves=project.waves.all(),
+    )
+    is_open = Q(state=Migration.State.OPEN)
+    servers = project.migrations.exclude(state=Migration.State.CANCELLED).aggregate(
         all=Count("pk", distinct=True),
-        keyed=Count("pk", distinct=True, filter=Q(source__host_keys__state=HostKey.State.ACCEPTED)),
-        seen=Count("pk", distinct=True, filter=Q(source__facts_at__isnull=False)),
+        open=Count("pk", distinct=True, filter=is_open),
+        complete=Count("pk", distinct=True, filter=Q(state=Migration.State.COMPLETE)),
+        keyed=Count("pk", distinct=True, filter=is_open & Q(source__host_keys__state=HostKey.State.ACCEPTED)),
+        seen=Count("pk", distinct=True, filter=is_open & Q(source__facts_at__isnull=False)),
         planned=Count("pk", distinct=True, filter=Q(wave__isnull=False)),
     )
-    owners = project.memberships.filter(role=Membership.Role.OWNER).count()
-    applications = list(project.applications.all())
-    waves = list(project.waves.all())
-
-    def stage(title: str, page: str, new: str, action: str, there: str, missing: str, begun: bool) -> Stage:
-        state = "done" if not missing else ("ready" if begun else "waiting")
-        return Stage(
-            title,
-            state,
-            there,
-            missing,
-            reverse(page, args=[project.slug]),
-            reverse(new, args=[project.slug]),
-            action,
-        )
-
-    checked = [platform for platform in platforms if platform.checked_at]
-    blocked = [p.name for p in checked if any(f["level"] == "blocking" for f in p.findings)]
-    return [
-        stage(
-            "People",
-            "members",
-            "members",
-            "Add people",
-            counted(project.memberships.count(), "member"),
-            "" if owners else "Add an application owner: only an owner signs the acceptance test.",
-            True,
-        ),
-        stage(
-            "Credentials",
-            "credentials",
-            "credential-new",
-            "Enter a credential",
-            counted(len(kinds), "kind") if kinds else "None yet",
-            _credentials_missing(kinds),
-            bool(kinds),
-        ),
-        stage(
-            "Platform",
-            "platforms",
-            "platform-new",
-            "Enter a platform",
-            ", ".join(platform.name for platform in platforms) or "None yet",
-            _platforms_missing(len(platforms), len(checked), blocked),
-            bool(platforms),
-        ),
-        stage(
-            "Servers",
-            "servers",
-            "server-new",
-            "Enter a server",
-            counted(servers["all"], "server") + (f", {servers['seen']} seen" if servers["all"] else ""),
-            _servers_missing(servers),
-            bool(servers["all"]),
-        ),
-        stage(
-            "Applications",
-            "applications",
-            "application-new",
-            "Enter an application",
-            ", ".join(map(str, applications)) or "None yet",
-            _applications_missing(applications),
-            bool(applications),
-        ),
-        stage(
-            "Profiles",
-            "profiles",
-            "profile-new",
-            "Make a profile",
-            ", ".join(project.profiles.values_list("name", flat=True)) or "None yet",
-            "" if project.profiles.exists() else "Make a profile: how data moves, and where the instance is made.",
-            False,
-        ),
-        stage(
-            "Waves",
-            "waves",
-            "wave-new",
-            "Make a wave",
-            ", ".join(map(str, waves)) or "None yet",
-            "" if waves else "Make a wave: what moves together, and when services may be stopped.",
-            False,
-        ),
-        stage(
-            "Plan",
-            "planning",
-            "planning",
-            "Plan servers",
-            f"{servers['planned']} of {counted(servers['all'], 'server')} in a wave",
-            _plan_missing(servers),
-            bool(servers["planned"]),
-        ),
-    ]
+    return Found(
+        members=list(rows["members"]),
+        credentials=list(rows["credentials"]),
+        platforms=sorted(rows["platforms"], key=str),
+        servers=servers,
+        applications=sorted(rows["applications"], key=str),
+        profiles=sorted(rows["profiles"], key=str),
+        waves=sorted(rows["waves"], key=lambda wave: wave.number),
+    )
 
 
-def _credentials_missing(kinds: set[str]) -> str:
-    missing = []
+def marked(*stages: Stage) -> list[Stage]:
+    """The first that is not done is what comes next."""
+    first = next((stage for stage in stages if stage.missing), None)
+    return [replace(stage, is_next=stage is first) for stage in stages]
+
+
+def _people(found: Found) -> Look:
+    owners = any(member.role == Membership.Role.OWNER for member in found.members)
+    missing = "" if owners else "Add an application owner: only an owner signs the acceptance test."
+    return Look(counted(len(found.members), "member"), missing, begun=True)
+
+
+def _credentials(found: Found) -> Look:
+    kinds = {credential.kind for credential in found.credentials}
+    lacking = []
     if Credential.Kind.API not in kinds:
-        missing.append("an API account for the platform")
+        lacking.append("an API account for the platform")
     if not kinds & {Credential.Kind.PASSWORD, Credential.Kind.KEY}:
-        missing.append("a password or SSH key for the servers")
-    return f"Enter {' and '.join(missing)}." if missing else ""
+        lacking.append("a password or SSH key for the servers")
+    missing = f"Enter {' and '.join(lacking)}." if lacking else ""
+    return Look(counted(len(kinds), "kind") if kinds else "None yet", missing, begun=bool(kinds))
 
 
-def _platforms_missing(number: int, checked: int, blocked: list[str]) -> str:
-    if not number:
-        return "Enter the platform that the servers move to."
-    if not checked:
-        return "Check the platform: its findings say whether the account can do the job."
-    return f"{', '.join(blocked)}: something blocks. Look at the findings." if blocked else ""
+def _platforms(found: Found) -> Look:
+    checked = [platform for platform in found.platforms if platform.checked_at]
+    blocked = [one.name for one in checked if any(finding["level"] == "blocking" for finding in one.findings)]
+    if not found.platforms:
+        missing = "Enter the platform that the servers move to."
+    elif not checked:
+        missing = "Check the platform: its findings say whether the account can do the job."
+    else:
+        missing = f"{', '.join(blocked)}: something blocks. Look at the findings." if blocked else ""
+    return Look(names(found.platforms), missing, begun=bool(found.platforms))
+
+
+def _servers(found: Found) -> Look:
+    servers = found.servers
+    return Look(_servers_there(servers), _servers_missing(servers), begun=bool(servers["all"]))
+
+
+def _servers_there(servers: dict[str, int]) -> str:
+    parts = [counted(servers["all"], "server")]
+    if servers["open"]:
+        parts.append(
+            f"{servers['seen']} of {servers['open']} seen" if servers["complete"] else f"{servers['seen']} seen"
+        )
+    if servers["complete"]:
+        parts.append(f"{servers['complete']} complete")
+    return ", ".join(parts)
 
 
 def _servers_missing(servers: dict[str, int]) -> str:
     if not servers["all"]:
         return "Enter the servers that move."
-    if servers["keyed"] < servers["all"]:
-        number = servers["all"] - servers["keyed"]
+    if servers["keyed"] < servers["open"]:
+        number = servers["open"] - servers["keyed"]
         return f"{counted(number, 'server')} without an accepted host key: check and accept."
-    return "" if servers["seen"] == servers["all"] else "Check every server once, so that its facts are known."
+    return "" if servers["seen"] == servers["open"] else "Check every server once, so that its facts are known."
 
 
-def _applications_missing(applications: list[Application]) -> str:
-    if not applications:
-        return "Enter the applications that the servers belong to."
-    without = [str(each) for each in applications if each.owner_id is None]
-    return f"{', '.join(without)}: nobody owns it, so nobody can sign." if without else ""
+def _applications(found: Found) -> Look:
+    without = [str(each) for each in found.applications if each.owner_id is None]
+    if not found.applications:
+        missing = "Enter the applications that the servers belong to."
+    else:
+        missing = f"{', '.join(without)}: nobody owns it, so nobody can sign." if without else ""
+    return Look(names(found.applications), missing, begun=bool(found.applications))
 
 
-def _plan_missing(servers: dict[str, int]) -> str:
-    if servers["all"] and servers["planned"] == servers["all"]:
-        return ""
-    return "Plan each server into a wave." if servers["all"] else "Comes when there are servers."
+def _profiles(found: Found) -> Look:
+    missing = "" if found.profiles else "Make a profile: how data moves, and where the instance is made."
+    return Look(names(found.profiles), missing, begun=False)
+
+
+def _waves(found: Found) -> Look:
+    missing = "" if found.waves else "Make a wave: what moves together, and when services may be stopped."
+    return Look(names(found.waves), missing, begun=False)
+
+
+def _plan(found: Found) -> Look:
+    every, planned = found.servers["all"], found.servers["planned"]
+    if every and planned == every:
+        missing = ""
+    else:
+        missing = "Plan each server into a wave." if every else "Comes when there are servers."
+    return Look(f"{planned} of {counted(every, 'server')} in a wave", missing, begun=bool(planned))
+
+
+# Title, page, page of a new one, action, how it stands.
+STAGES: tuple[tuple[str, str, str, str, Callable[[Found], Look]], ...] = (
+    ("People", "members", "members", "Add people", _people),
+    ("Credentials", "credentials", "credential-new", "Enter a credential", _credentials),
+    ("Platform", "platforms", "platform-new", "Enter a platform", _platforms),
+    ("Servers", "servers", "server-new", "Enter a server", _servers),
+    ("Applications", "applications", "application-new", "Enter an application", _applications),
+    ("Profiles", "profiles", "profile-new", "Make a profile", _profiles),
+    ("Waves", "waves", "wave-new", "Make a wave", _waves),
+    ("Plan", "planning", "planning", "Plan servers", _plan),
+)

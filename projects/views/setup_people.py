@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
@@ -35,7 +37,9 @@ def project_new(request: HttpRequest) -> HttpResponse:
 @require_GET
 def project_setup(request: HttpRequest, slug: str) -> HttpResponse:
     project = project_for(request, slug, READ_ALL)
-    return list_page(request, "setup/project.html", project, path=path_of(project), trail=[])
+    path = path_of(project)
+    done = sum(not stage.missing for stage in path)
+    return list_page(request, "setup/project.html", project, path=path, done=done, trail=[])
 
 
 def project_edit(request: HttpRequest, slug: str) -> HttpResponse:
@@ -78,7 +82,7 @@ def member_role(request: HttpRequest, slug: str, pk: int) -> HttpResponse:
     form = RoleForm(request.POST)
     if form.is_valid():
         role = form.cleaned_data["role"]
-        pressed(
+        _with_ends(
             request,
             lambda: verbs.change_member(member=member, role=role, user=person(request)),
             f"{member.user} is {role} now.",
@@ -91,12 +95,20 @@ def member_role(request: HttpRequest, slug: str, pk: int) -> HttpResponse:
 @require_POST
 def member_remove(request: HttpRequest, slug: str, pk: int) -> HttpResponse:
     member = member_of(request, slug, pk)
-    pressed(
+    _with_ends(
         request,
         lambda: verbs.remove_member(member=member, user=person(request)),
         f"{member.user} is no member of {member.project} any more.",
     )
     return redirect("members", slug)
+
+
+def _with_ends(request: HttpRequest, verb: Callable[[], list[str]], done: str) -> None:
+    """A button after which something else ended too: each is told."""
+    ended: list[str] = []
+    if pressed(request, lambda: ended.extend(verb()), done):
+        for words in ended:
+            messages.warning(request, words)
 
 
 @require_GET

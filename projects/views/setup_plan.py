@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import messages
+from django.db.models import Exists
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import reverse
@@ -32,7 +33,8 @@ def planning(request: HttpRequest, slug: str) -> HttpResponse:
         .order_by("wave__number", "source__name")
     )
     missing = missing_of(rows)
-    return list_page(request, "setup/planning.html", project, rows=[(row, missing.get(row.pk, [])) for row in rows])
+    shown = [(row, missing.get(row.pk, []), row.pk not in missing) for row in rows]
+    return list_page(request, "setup/planning.html", project, rows=shown)
 
 
 def missing_of(migrations: list[Migration]) -> dict[int, list[str]]:
@@ -53,10 +55,11 @@ def needed(project: Project) -> list[tuple[str, str]]:
     """What must be entered before a server can be planned: words and where."""
     rows = offered(project)
     pages = {"application": "application-new", "profile": "profile-new", "wave": "wave-new"}
+    has = Project.objects.annotate(**{f"has_{name}": Exists(rows[name]) for name in pages}).get(pk=project.pk)
     return [
         (f"There is no {name} yet", reverse(page, args=[project.slug]))
         for name, page in pages.items()
-        if not rows[name].exists()
+        if not getattr(has, f"has_{name}")
     ]
 
 

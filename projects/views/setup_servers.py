@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from django.contrib import messages
 from django.db.models import Prefetch
 from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, redirect, render
+from django.shortcuts import get_object_or_404, redirect
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_POST
 
 from projects import planning_servers as verbs
 from projects.access import PLAN, READ_ALL, project_for
+from projects.destinations import AGAIN
 from projects.forms.plan import services_seen
 from projects.forms.server import KnownHostsForm, ManyServersForm, ServerForm
 from projects.models import Migration, Project
@@ -30,6 +32,7 @@ from .setup_common import (
     posted,
     pressed,
     trail_of,
+    zoned,
 )
 
 KEYS = Prefetch("source__host_keys", queryset=HostKey.objects.order_by("key_type", "pk"))
@@ -85,11 +88,11 @@ def row_of(migration: Migration) -> dict[str, Any]:
 
 def server_new(request: HttpRequest, slug: str) -> HttpResponse:
     project = project_for(request, slug, PLAN)
-    form = ServerForm(posted(request), project=project)
+    form = ServerForm(posted(request), project=project, user=person(request))
     made: list[Migration] = []
 
     def save() -> None:
-        made.append(verbs.add_server(project=project, values=form.values(), user=person(request)))
+        made.append(verbs.add_server(project=project, values=form.values(*AGAIN.values()), user=person(request)))
 
     if request.method == "POST" and form.is_valid() and carried_out(form, save):
         messages.success(request, f"{made[0]} is entered. Check it now: its host key is shown to you.")
@@ -100,7 +103,7 @@ def server_new(request: HttpRequest, slug: str) -> HttpResponse:
 
 def server_many(request: HttpRequest, slug: str) -> HttpResponse:
     project = project_for(request, slug, PLAN)
-    form = ManyServersForm(posted(request), project=project)
+    form = ManyServersForm(posted(request), project=project, user=person(request))
 
     def save() -> None:
         data = form.cleaned_data
@@ -117,10 +120,10 @@ def server_many(request: HttpRequest, slug: str) -> HttpResponse:
 def server_edit(request: HttpRequest, slug: str, pk: int) -> HttpResponse:
     project = project_for(request, slug, PLAN)
     found = migration_of(project, pk).source
-    form = ServerForm(posted(request), project=project, row=found)
+    form = ServerForm(posted(request), project=project, user=person(request), row=found)
 
     def save() -> None:
-        verbs.change_server(project=project, server=found, values=form.values(), user=person(request))
+        verbs.change_server(project=project, server=found, values=form.values(*AGAIN.values()), user=person(request))
 
     if request.method == "POST" and form.is_valid() and carried_out(form, save):
         messages.success(request, f"{found} is changed. Check it again.")
@@ -134,8 +137,9 @@ def server_edit(request: HttpRequest, slug: str, pk: int) -> HttpResponse:
 @require_GET
 def server(request: HttpRequest, slug: str, pk: int) -> HttpResponse:
     project = project_for(request, slug, READ_ALL)
-    migration = migration_of(project, pk)
+    # First: of a check that ends in between, the server's row has what it found, and the page does not look again.
     run = check_run(f"check.server.{pk}")
+    migration = migration_of(project, pk)
     tag = check_tag(run)
     region = request.GET.get("region") == "check"
     if region and request.GET.get("v") == tag:
@@ -156,7 +160,7 @@ def server(request: HttpRequest, slug: str, pk: int) -> HttpResponse:
         "trail": trail_of(project, ("Servers", reverse("servers", args=[slug]))),
         "here": reverse("server", args=[slug, pk]),
     }
-    return render(request, f"setup/server.html{'#check' if region else ''}", context)
+    return zoned(request, f"setup/server.html{'#check' if region else ''}", project, context)
 
 
 @require_POST
@@ -173,10 +177,15 @@ def server_check(request: HttpRequest, slug: str, pk: int) -> HttpResponse:
 
 @require_POST
 def servers_check(request: HttpRequest, slug: str) -> HttpResponse:
-    """The ticked ones, or all."""
+    """The ticked ones, or all where none is ticked."""
     project = project_for(request, slug, PLAN)
-    wanted = [int(value) for value in request.POST.getlist("server") if value.isdecimal() and len(value) < 19]
-    found = list(sources(project).filter(pk__in=wanted) if wanted else sources(project))
+    ticked = request.POST.getlist("server")
+    found = [each for each in sources(project) if not ticked or str(each.pk) in ticked]
+    wrong = sorted(set(ticked) - {str(each.pk) for each in found})
+    if wrong:
+        words = ", ".join(f"“{each[:40]}”" for each in wrong[:5])
+        messages.error(request, f"No source of this project is {words}: nothing is checked. Tick the servers again.")
+        return redirect("servers", slug)
     for each in found:
         checks.request_server_check(each, user=person(request))
     if found:
@@ -201,33 +210,44 @@ def server_withdraw(request: HttpRequest, slug: str, pk: int) -> HttpResponse:
 def host_keys(request: HttpRequest, slug: str) -> HttpResponse:
     """All keys that wait, with fingerprints; accept or refuse the ticked ones."""
     project = project_for(request, slug, PLAN if request.method == "POST" else READ_ALL)
-    offered = verbs.offered_keys(project)
     if request.method == "POST":
-        wanted = set(request.POST.getlist("key"))
-        chosen = [key for key in offered if str(key.pk) in wanted]
-        verdict = request.POST.get("verdict", "")
-        if verdict not in ("accept", "refuse"):
-            messages.error(request, f"Verdict “{verdict}” is neither accept nor refuse. Press one of the buttons.")
-        elif not chosen:
-            messages.error(request, "No key was ticked. Tick those whose fingerprint you compared.")
-        else:
-            for key in chosen:
-                decide_key(request, key, verdict)
+        decide_ticked(request, project)
         return redirect("host-keys", slug)
-    return list_page(request, "setup/host_keys.html", project, offered=offered)
+    return list_page(request, "setup/host_keys.html", project, offered=verbs.offered_keys(project))
 
 
-def decide_key(request: HttpRequest, key: HostKey, verdict: str) -> None:
+def decide_ticked(request: HttpRequest, project: Project) -> None:
+    """All keys of the project's sources that were ticked, also those that somebody decided since: that is told."""
+    wanted = set(request.POST.getlist("key"))
+    known = HostKey.objects.filter(server__in=sources(project)).select_related("server").order_by("server__name", "pk")
+    chosen = [key for key in known if str(key.pk) in wanted]
+    verdict = request.POST.get("verdict", "")
+    kinds = Counter((key.server.name, key.key_type) for key in chosen)
+    twice = [f"{name} ({kind})" for (name, kind), count in kinds.items() if count > 1]
+    if verdict not in ("accept", "refuse"):
+        messages.error(request, f"Verdict “{verdict}” is neither accept nor refuse. Press one of the buttons.")
+    elif not chosen:
+        messages.error(request, "No key was ticked. Tick those whose fingerprint you compared.")
+    elif verdict == "accept" and twice:
+        words = f"Two keys of one type are ticked for {', '.join(twice)}: a machine has one of each. None is accepted."
+        messages.error(request, f"{words} Tick the one that its console confirms.")
+    else:
+        for key in chosen:
+            decide_key(request, project, key, verdict)
+
+
+def decide_key(request: HttpRequest, project: Project, key: HostKey, verdict: str) -> None:
     verb = checks.accept_host_key if verdict == "accept" else checks.refuse_host_key
     said = "accepted" if verdict == "accept" else "refused"
-    pressed(request, lambda: verb(key.pk, user=person(request)), f"{key.server}: {key.fingerprint} is {said}.")
+    done = f"{key.server}: {key.fingerprint} is {said}."
+    pressed(request, lambda: verb(key.pk, user=person(request), project_id=project.pk), done)
 
 
 def _one_key(request: HttpRequest, slug: str, pk: int, verdict: str) -> HttpResponse:
     project = project_for(request, slug, PLAN)
     key = get_object_or_404(HostKey.objects.select_related("server"), pk=pk)
     migration_of(project, key.server_id)
-    decide_key(request, key, verdict)
+    decide_key(request, project, key, verdict)
     return redirect("server", slug, key.server_id)
 
 
@@ -249,7 +269,8 @@ def known_hosts(request: HttpRequest, slug: str) -> HttpResponse:
 
     def save() -> None:
         chosen = form.cleaned_data["server"] or sources(project)
-        told.extend(checks.accept_known_hosts(list(chosen), form.cleaned_data["text"], user=person(request)))
+        text = form.cleaned_data["text"]
+        told.extend(checks.accept_known_hosts(list(chosen), text, user=person(request), project_id=project.pk))
 
     if request.method == "POST" and form.is_valid():
         carried_out(form, save)

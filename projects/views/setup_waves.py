@@ -142,6 +142,8 @@ def _profile(request: HttpRequest, slug: str, pk: int | None) -> HttpResponse:
         form = ProfileForm(request.POST, project=project, row=row)
     else:
         typed: dict[str, Any] = {name: sent[name] for name in ProfileForm.base_fields if name in sent}
+        if typed:
+            typed["identity"] = sent.getlist("identity")  # ticks: several values of one name
         form = ProfileForm(project=project, row=row, typed=typed, reload=loading or ("platform" in typed and not row))
 
     def save() -> None:

@@ -58,6 +58,7 @@ class Run(models.Model):
     observed_at = models.DateTimeField(null=True, blank=True)
     contact_lost_since = models.DateTimeField(null=True, blank=True)
     cancel_requested_at = models.DateTimeField(null=True, blank=True)
+    give_up_reason = models.TextField(blank=True)  # why a person gave it up; it ends once both sides were asked
     version = models.BigIntegerField(default=1)
 
     class Meta:

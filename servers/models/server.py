@@ -70,15 +70,20 @@ class Server(models.Model):
     power_at = models.DateTimeField(null=True, blank=True)
     findings = models.JSONField(default=list)  # of the last check
     generation = models.PositiveIntegerField(default=1)  # of a target's content
+    # How many of its generations came of going back to a snapshot: to content that was there and was tested.
+    reverts = models.PositiveIntegerField(default=0)
     created_at = models.DateTimeField(auto_now_add=True)
 
     def __str__(self) -> str:
         return self.name
 
-    @property
-    def accepted_keys(self) -> tuple[str, ...]:
+    def accepted_keys(self, port: int) -> tuple[str, ...]:
+        """What may be shown there, as "type base64". A target's own sshd has other keys than our access to it."""
+        ports = (None, port) if port == self.port else (port,)
         return tuple(
-            f"{key.key_type} {key.public}" for key in self.host_keys.all() if key.state == HostKey.State.ACCEPTED
+            f"{key.key_type} {key.public}"
+            for key in self.host_keys.all()
+            if key.state == HostKey.State.ACCEPTED and key.port in ports
         )
 
     def endpoint(self, **changes: Any) -> Endpoint:
@@ -97,7 +102,7 @@ class Server(models.Model):
             "name": self.name,
             "address": self.address,
             "port": self.port,
-            "host_keys": self.accepted_keys,
+            "host_keys": self.accepted_keys(changes.get("port", self.port)),
             "manager": self.manager,
             "directory": self.directory,
         }
@@ -112,11 +117,13 @@ class HostKey(models.Model):
         ACCEPTED = "accepted", "Accepted"
         REFUSED = "refused", "Refused"
         RETIRED = "retired", "Retired"
+        MOVED = "moved", "Its new server has it now"
 
     server = models.ForeignKey("servers.Server", on_delete=models.CASCADE, related_name="host_keys")
     key_type = models.CharField(max_length=40)
     public = models.TextField()  # base64
     fingerprint = models.CharField(max_length=80)
+    port = models.PositiveIntegerField(null=True, blank=True)  # whose sshd shows it; empty: the one we log in by
     state = models.CharField(max_length=10, choices=State, default=State.OFFERED)
     origin = models.CharField(max_length=20, default="scan")  # scan | known_hosts | creation
     seen_at = models.DateTimeField(auto_now_add=True)

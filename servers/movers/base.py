@@ -30,7 +30,8 @@ class Freeze:
     method: str = "none"  # none | postgresql | snapshot-btrfs | snapshot-lvm | snapshot-zfs | stop
     options: dict[str, Any] = field(default_factory=dict)
     # postgresql: {"data": "/var/lib/postgresql/15/main", "user": "postgres", "port": 5432, "service": "postgresql"}
-    # snapshot-btrfs: {"subvolume": "/"}   stop: {"services": [...]}
+    # snapshot-btrfs: {"subvolume": "/"}   snapshot-lvm: {"size": "20%"} or "5G", of each volume
+    # stop: {"services": [...]}
 
 
 @dataclass(frozen=True)
@@ -67,3 +68,9 @@ class Mover(Protocol):
 
     def advance(self, job: MoveJob, memo: Memo) -> tuple[Memo, Progress]:
         """Exactly the one act that is due; safe to call again after a crash in the middle of it."""
+
+    def abandon(self, job: MoveJob) -> str:
+        """End what can be ended although the target does not answer, and prove it; what came of it, in words.
+
+        Raises `Problem` where it could not be proven that nothing is at work any more.
+        """

@@ -44,5 +44,6 @@ class RemoveAccess(Operation):
         """The key pair opens nothing any more: it is forgotten."""
         if progress.state == State.SUCCEEDED:
             target = Server.objects.get(pk=run.parameters["target"])
-            HostKey.objects.filter(server=target).update(state=HostKey.State.RETIRED)
+            # Those of its own sshd stay known: they are the machine's, not our access's.
+            HostKey.objects.filter(server=target, port=None).update(state=HostKey.State.RETIRED)
             Credential.objects.filter(server=target, internal=True).update(secret="", public="")

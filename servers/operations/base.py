@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from migrationhub.lib.findings import Finding
 from servers.models import Run, Server
 from servers.progress import Memo, Progress, State
 from servers.remote.base import Connection, Endpoint
@@ -65,6 +66,13 @@ class Operation:
         """A person asked to stop and no act is in hand. Movers override: they have something to end."""
         return job.memo, Progress(state=State.CANCELLED, reason="Stopped before the next act.")
 
+    # Whether it may wait for ever for a machine that is gone, so that a person must be able to give it up.
+    waits_for_ever: ClassVar[bool] = False
+
+    def give_up(self, job: Job) -> tuple[Memo, Progress]:
+        """A person gave it up while it was out of contact. Ask everybody; *lost* only when they were asked."""
+        return self.confirm_cancel(job)
+
     def gives_up(self, job: Job, seconds: float) -> bool:
         """Whether to fail after `seconds` without contact. Work that goes on without us is never given up."""
         return seconds > self.patience
@@ -83,6 +91,11 @@ def done(reason: str = "", **result: Any) -> Progress:
 
 def failed(reason: str, code: str = "", **result: Any) -> Progress:
     return Progress(state=State.FAILED, reason=reason, code=code, result=result)
+
+
+def words_of(findings: list[Finding]) -> str:
+    """What was found, each with its next act."""
+    return " ".join(f"{finding.text} {finding.act}".strip() for finding in findings)
 
 
 def settled(memo: Memo) -> Memo:

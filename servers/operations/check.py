@@ -7,14 +7,15 @@ from typing import Any
 from django.utils import timezone
 
 from migrationhub.lib.findings import Finding, Level, Problem
-from servers.models import HostKey, Platform, Run, Server
+from servers import runs
+from servers.models import HostKey, Platform, Run, RunEvent, Server
 from servers.platforms import platform as client_for
-from servers.platforms.base import InstanceSpec
+from servers.platforms.base import PASSING, InstanceSpec, PlatformProblem
 from servers.progress import Memo, Progress
 from servers.remote import facts, hostkeys
 from servers.remote.base import HostKeyChanged, HostKeyUnknown, RemoteProblem
 
-from .base import Job, Operation, done, failed
+from .base import Job, Operation, done, failed, words_of
 from .platforming import client_of
 
 
@@ -37,13 +38,13 @@ class HostCheck(Operation):
         except RemoteProblem as problem:
             findings.append(_finding(problem, server))
         if offered:
-            findings += _changed(server, offered)
+            findings += _moved(server, offered) or _changed(server, offered)
             if not findings:
                 try:
                     gathered = facts.gather(job.connection("server"))
                 except (HostKeyUnknown, HostKeyChanged, RemoteProblem) as problem:
                     findings.append(_finding(problem, server))
-        reason = findings[0].text if findings else "Log-in works."
+        reason = f"{findings[0].text} {findings[0].act}".strip() if findings else "Log-in works."
         return job.memo, done(
             reason, offered=offered, facts=gathered, findings=[finding.as_dict() for finding in findings]
         )
@@ -71,6 +72,24 @@ def _finding(problem: Problem, server: Server) -> Finding:
     return Finding(Level.BLOCKING, problem.code, problem.text, problem.act, server.name)
 
 
+def _moved(server: Server, offered: list[dict[str, str]]) -> list[Finding]:
+    """A key that was taken over at cutover: whoever shows it is the new server, or the old one switched on again."""
+    moved = {key.fingerprint for key in server.host_keys.all() if key.state == HostKey.State.MOVED}
+    shown = [key["fingerprint"] for key in offered if key["fingerprint"] in moved]
+    if not shown:
+        return []
+    return [
+        Finding(
+            Level.BLOCKING,
+            "hostkey.moved",
+            f"{server.address} shows the host key {shown[0]}, which the new server took over from {server.name}.",
+            "It is the new server that answers there. If it should be the old one, it was switched on again: switch it"
+            " off, two machines must not have one identity.",
+            server.name,
+        )
+    ]
+
+
 def _changed(server: Server, offered: list[dict[str, str]]) -> list[Finding]:
     """A key of a type that was accepted before, but another one: refused until a person has looked."""
     accepted = {key.key_type: key for key in server.host_keys.all() if key.state == HostKey.State.ACCEPTED}
@@ -89,6 +108,8 @@ def _changed(server: Server, offered: list[dict[str, str]]) -> list[Finding]:
 
 
 class PlatformCheck(Operation):
+    """Memo: reached (how the platform was reached when it was asked)."""
+
     name = "platform_check"
     patience = 0
 
@@ -101,16 +122,27 @@ class PlatformCheck(Operation):
             more = client.check(*wanted_spec(wanted))
             findings += [finding for finding in more if (finding.code, finding.text) not in told]
         version = getattr(client, "version", lambda: "")() if not _blocked(findings) else ""
-        words = "This account can do the job." if not _blocked(findings) else "This account cannot do the job yet."
-        return job.memo, done(words, findings=[finding.as_dict() for finding in findings], version=version)
+        words = "This account can do the job."
+        for first in [finding for finding in findings if finding.level == Level.BLOCKING][:1]:
+            words = f"This account cannot do the job yet: {first.text} {first.act}".strip()
+        memo = {**job.memo, "reached": reached(platform)}
+        return memo, done(words, findings=[finding.as_dict() for finding in findings], version=version)
 
     def finish(self, run: Run, progress: Progress) -> None:
         findings = progress.result.get("findings")
         if findings is None:
             findings = [{"level": "blocking", "code": progress.code, "text": progress.reason, "act": "", "subject": ""}]
-        Platform.objects.filter(pk=run.parameters["platform"]).update(
+        asked = run.memo.get("reached") or run.parameters.get("reached", {})
+        noted = Platform.objects.filter(pk=run.parameters["platform"], **asked).update(
             findings=findings, checked_at=timezone.now(), build_version=progress.result.get("version", "")
         )
+        if not noted:
+            words = (
+                f"How the platform is reached was changed during the check: what was found at {asked['url']} says"
+                " nothing about it now and is not kept. Check it again."
+            )
+            Run.objects.filter(pk=run.pk).update(reason=words)
+            runs.note(run.pk, words, RunEvent.Level.WARNING)
 
 
 class PlatformFit(Operation):
@@ -125,10 +157,18 @@ class PlatformFit(Operation):
         findings = client_of(target).check(spec, production)
         told = [finding.as_dict() for finding in findings]
         blocking = [finding for finding in findings if finding.level == Level.BLOCKING]
+        passing = [finding for finding in blocking if finding.code in PASSING]
+        if passing:  # it stopped there, and may know more a moment later
+            first = passing[0]
+            raise PlatformProblem(first.text, first.act, code=first.code, lasting=False)
         if blocking:
-            words = " ".join(f"{finding.text} {finding.act}".strip() for finding in blocking)
-            return job.memo, failed(words, blocking[0].code, findings=told)
+            return job.memo, failed(words_of(blocking), blocking[0].code, findings=told)
         return job.memo, done(f"{len(findings)} findings, none blocking.", findings=told)
+
+
+def reached(platform: Platform) -> dict[str, Any]:
+    """By which URL, account and certificate a platform is asked: of another one the answer says nothing."""
+    return {name: getattr(platform, name) for name in ("url", "credential_id", "ca_bundle", "insecure")}
 
 
 def wanted_spec(wanted: dict[str, Any]) -> tuple[InstanceSpec, str]:

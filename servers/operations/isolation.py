@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from migrationhub.lib.findings import Level
+import ipaddress
+
+from migrationhub.lib.findings import Finding, Level
+from servers.models import NameServer
 from servers.progress import Memo, Progress
 from servers.remote import isolation
 
-from .base import Job, Operation, done, failed
+from .base import Job, Operation, done, failed, words_of
 from .shutdown import known_ports
 
 
@@ -17,9 +20,19 @@ class Isolation(Operation):
         source = job.server("source")
         ports = known_ports(source)[:5] or [source.port]
         findings = isolation.prove(job.connection("target"), [(source.address, port) for port in ports])
+        findings += self.names(job)
         told = [finding.as_dict() for finding in findings]
         blocking = [finding for finding in findings if finding.level == Level.BLOCKING]
         if blocking:
-            words = " ".join(f"{finding.text} {finding.act}".strip() for finding in blocking)
-            return job.memo, failed(words, blocking[0].code, findings=told)
+            return job.memo, failed(words_of(blocking), blocking[0].code, findings=told)
         return job.memo, done(" ".join(finding.text for finding in findings), findings=told)
+
+    def names(self, job: Job) -> list[Finding]:
+        """Whether production's name server gives the clone's address for the name; nothing where none is planned."""
+        name, pk = job.parameters.get("dns_name"), job.parameters.get("name_server")
+        target = job.server("target")
+        if not name or not pk or isolation.not_applicable(job.connection("target")):
+            return []
+        server = NameServer.objects.get(pk=pk)
+        rtype = "AAAA" if ipaddress.ip_address(target.address).version == 6 else "A"
+        return [isolation.prove_name(server.address, server.port, server.zone, name, target.address, rtype=rtype)]

@@ -94,5 +94,6 @@ def verdict(parameters: dict[str, Any], outcomes: dict[str, dict[str, Any]], fir
     if bad:
         words += f" {bad[0]['reason']}"
     if bad and parameters["must_pass"]:
+        words += " Mend the cause, or correct the probe on the page of its plan, then retry."
         return Progress(state=State.FAILED, reason=words, code="probe.failed", result=result)
     return Progress(state=State.SUCCEEDED, reason=words, result=result)

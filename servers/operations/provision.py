@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from django.db.models import F
 from django.utils import timezone
 
 from migrationhub.lib.findings import Problem
@@ -140,7 +141,7 @@ class Provision(Operation):
         if not instance:
             return
         now = timezone.now()
-        target = Server.objects.get(pk=run.parameters["target"])
+        target = Server.objects.select_related("placement").get(pk=run.parameters["target"])
         Placement.objects.filter(server=target).update(
             external_id=instance["external_id"],
             external_uuid=instance.get("uuid", ""),
@@ -148,12 +149,17 @@ class Provision(Operation):
             raw_state=progress.raw,
             observed_at=now,
         )
+        if target.placement.external_id not in ("", instance["external_id"]):
+            # Another machine than the one of before: what was known of that one's content holds no more.
+            Server.objects.filter(pk=target.pk).update(generation=F("generation") + 1)
+            HostKey.objects.filter(server=target, port=None).update(state=HostKey.State.RETIRED, decided_at=now)
         if progress.state != State.SUCCEEDED:
             return
         login = progress.result["login"]
         Server.objects.filter(pk=target.pk).update(
             address=instance["address"],
             directory=login.get("directory", target.directory),
+            findings=[],
             power=Server.Power.ON,
             power_at=now,
         )

@@ -7,20 +7,15 @@ from typing import Any
 
 from django.utils import timezone
 
-from migrationhub.lib.findings import Finding
-from servers.models import Run, Server
+from servers.models import Run, Server, SyncPoint
 from servers.models import ServiceRecord as Row
 from servers.progress import Memo, Progress
-from servers.remote import services
+from servers.remote import power, services
 from servers.remote.services import ServiceRecord, fingerprint
 
-from .base import Job, Operation, done, failed
+from .base import Job, Operation, done, failed, words_of
 
 STOP_SECONDS = 90.0  # for one service; systemd's own default
-
-
-def words_of(findings: list[Finding]) -> str:
-    return " ".join(f"{finding.text} {finding.act}".strip() for finding in findings)
 
 
 def take(job: Job) -> dict[str, Any]:
@@ -138,24 +133,67 @@ class StopServices(Operation):
 
 
 class ProveStopped(Operation):
+    """And keep it so: the block of the stop does not outlive a restart of the machine."""
+
     name = "prove_stopped"
 
     def advance(self, job: Job) -> tuple[Memo, Progress]:
-        names = list(job.parameters["services"])
-        findings = services.manager_for(job.connection("server")).prove(baseline(job.parameters["server"]), names)
+        names, record = list(job.parameters["services"]), baseline(job.parameters["server"])
+        connection = job.connection("server")
+        boot, manager = power.boot_id(connection), services.manager_for(connection)
+        findings = manager.prove(record, names)
+        if not findings:
+            manager.block(record, names)
+            findings = manager.prove(record, names)
         if findings:
             return job.memo, failed(words_of(findings), findings[0].code)
-        return job.memo, done(f"{len(names)} services are stopped: no process, no port.", at=timezone.now().isoformat())
+        reason = f"{len(names)} services are stopped: no process, no port."
+        return job.memo, done(reason, at=timezone.now().isoformat(), boot_id=boot)
 
 
 class BlockServices(Operation):
+    """Before the block and once nothing can start any more: nothing runs, and nothing ran since the final sync by a
+    restart of the machine, which a look at its services does not show once they have ended."""
+
     name = "block_services"
 
     def advance(self, job: Job) -> tuple[Memo, Progress]:
-        names = list(job.parameters["services"])
-        manager = services.manager_for(job.connection("server"))
-        manager.block_persistently(baseline(job.parameters["server"]), names)
+        names, server = list(job.parameters["services"]), job.server("server")
+        manager, record = services.manager_for(job.connection("server")), baseline(server)
+        # A unit that is blocked while it runs loses its stop commands: so it is looked at before, too.
+        moved = self.moved(job, server, record)
+        if moved is None:
+            manager.block_persistently(record, names)
+            moved = self.moved(job, server, record)
+        if moved is not None:
+            return job.memo, moved
         return job.memo, done("A source that is switched on by mistake starts no second writer.")
+
+    def moved(self, job: Job, server: Server, record: ServiceRecord) -> Progress | None:
+        """Why the source may not be any more what the final sync read; None where it is."""
+        connection = job.connection("server")
+        findings = services.manager_for(connection).prove(record, list(job.parameters["services"]))
+        if findings:
+            return failed(words_of(findings), findings[0].code)
+        proven = boot_before_final_sync(server)
+        if proven is None or power.boot_id(connection) == proven:
+            return None
+        why = f"{server.name} was restarted since its services were proven stopped for the final sync"
+        if not proven:
+            why = f"No proof tells whether {server.name} was restarted since the final sync began"
+        words = "its services may have run and written since. Find out what restarted it (last -x), then retry."
+        return failed(f"{why}: {words}", "services.restarted")
+
+
+def boot_before_final_sync(server: Server) -> str | None:
+    """In which start of the machine its services were proven stopped before the newest final sync; "" where no proof
+    says so, None where there was no such sync."""
+    synced = SyncPoint.objects.filter(source=server, kind="final").order_by("-run_id").first()
+    if synced is None:
+        return None
+    proofs = Run.objects.filter(operation=ProveStopped.name, parameters__server=server.pk)
+    proof = proofs.filter(state=Run.State.SUCCEEDED, pk__lt=synced.run_id).order_by("-pk").first()
+    return str(proof.result.get("boot_id", "")) if proof else ""
 
 
 class UnblockServices(Operation):

@@ -13,6 +13,12 @@ class PlatformProblem(Problem):
     """The platform refused, or did not answer as published."""
 
 
+# Codes of findings that may be gone at the next look, without anybody doing anything.
+PASSING = frozenset(
+    {"platform.unavailable", "platform.unreachable", "platform.error", "platform.busy", "platform.wait"}
+)
+
+
 @dataclass(frozen=True)
 class PlatformAccess:
     """How to reach a platform. TLS is verified unless `insecure` says otherwise by name."""
@@ -80,11 +86,30 @@ class Instance:
     message: str = ""
 
 
+@dataclass(frozen=True)
+class Placed:
+    """The instance that we placed. An id says little: behind another address the same one is another machine's."""
+
+    external_id: str
+    name: str
+    uuid: str = ""  # "" where it was not kept: then the name is compared
+
+    def is_it(self, instance: Instance) -> bool:
+        if instance.external_id and instance.external_id != self.external_id:
+            return False
+        if self.uuid and instance.uuid:
+            return self.uuid == instance.uuid
+        return self.name == instance.name
+
+
 class Platform(Protocol):
     """`advance_*` do exactly one act each and are told the memo of the last; all are safe to call again.
 
     `work_key` goes out as X-Request-Id with every changing request.
     """
+
+    def holding(self, placed: Placed) -> Platform:
+        """The same platform, that looks before each act on this instance whether it still is that one."""
 
     def check(self, spec: InstanceSpec | None, production_network: str = "") -> list[Finding]: ...
     def networks(self, zone_id: str, pool_id: str) -> list[Choice]: ...

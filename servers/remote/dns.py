@@ -35,6 +35,7 @@ __all__ = [
     "look_up",
     "plan_change",
     "proven",
+    "same",
     "undo",
 ]
 
@@ -145,7 +146,7 @@ def plan_change(
     if not old.values:
         text = f"{name} has no {rtype} record yet; it is created as {', '.join(new)}."
         return DnsPlan(old, planned, (Finding(Level.READY, "dns.new", text, subject=name),))
-    if _same(old, planned, zone):
+    if same(old, planned, zone):
         text = f"{name} {rtype} is {', '.join(new)} already."
         return DnsPlan(old, planned, (Finding(Level.READY, "dns.same", text, subject=name),))
     text = f"{old} becomes {', '.join(new)}."
@@ -176,14 +177,14 @@ def change(
     """
     wanted = RecordSet(name, rtype, tuple(new), ttl)
     now = look_up(server, zone, name, rtype, port=port, timeout=timeout)
-    if _same(now, wanted, zone):
+    if same(now, wanted, zone):
         return DnsResult(zone, old, wanted, adopted=True)
-    if not _same(now, old, zone):
+    if not same(now, old, zone):
         raise _conflict(old, wanted, now)
     code = send_update(server, port, _update(zone, old, wanted), key, timeout)
     if code in (dns.rcode.NXRRSET, dns.rcode.YXRRSET, dns.rcode.NXDOMAIN, dns.rcode.YXDOMAIN):
         now = look_up(server, zone, name, rtype, port=port, timeout=timeout)
-        if _same(now, wanted, zone):
+        if same(now, wanted, zone):
             return DnsResult(zone, old, wanted, adopted=True)
         raise _conflict(old, wanted, now)
     if code != dns.rcode.NOERROR:
@@ -215,7 +216,7 @@ def proven(
         except DnsProblem as problem:
             findings.append(Finding(Level.BLOCKING, problem.code, problem.text, problem.act, name))
             continue
-        if _same(now, wanted, zone):
+        if same(now, wanted, zone):
             findings.append(Finding(Level.READY, "dns.proven", f"{server}: {now}.", subject=name))
         else:
             text = f"{server} still answers: {now}; expected {', '.join(new) or 'no record'}."
@@ -288,7 +289,8 @@ def _records(records: RecordSet, zone: str) -> set[dns.rdata.Rdata]:
     return found
 
 
-def _same(one: RecordSet, other: RecordSet, zone: str) -> bool:
+def same(one: RecordSet, other: RecordSet, zone: str) -> bool:
+    """Whether both hold the same values, compared as records; names and TTLs are not looked at."""
     return _records(one, zone) == _records(other, zone)
 
 

@@ -298,6 +298,8 @@ def _root(found: Sections, mounts: list[dict[str, str]]) -> dict[str, str]:
     snapshot = _SNAPSHOT_BY_TYPE.get(root["type"], "")
     if snapshot == "btrfs" and not found.get("btrfs"):
         snapshot = ""  # not the root of a subvolume, or no btrfs program
+    if snapshot == "zfs" and not any(line.startswith("zfs ") for line in found.get("tools", [])):
+        snapshot = ""
     lvm = _line(found, "lvm").split()
     if not snapshot and len(lvm) == 2 and (_number(lvm[1]) or 0) > 0:
         snapshot = "lvm"

@@ -1,8 +1,8 @@
 """Files of a machine's configuration changed for its next boot, with what is needed to change them back.
 
 Before the first write, every file that is to change is kept beside under /var/lib/migrationhub/<name>/ together
-with a list of them. Applying again keeps the oldest state, so that a repeated run does not take its own work for
-the original.
+with a list of them and a program that brings them back (`undo_command`). Applying again keeps the oldest state, so
+that a repeated run does not take its own work for the original.
 """
 
 from __future__ import annotations
@@ -134,6 +134,30 @@ def undo_changes(connection: Connection, record: Record) -> None:
     connection.run(done, check=True)
 
 
+def undo_command(name: str) -> str:
+    """The undo as one line for the machine itself, where no connection of ours reaches it; nothing where nothing
+    was changed. Leaves a status other than 0 and a sentence where a kept copy is gone."""
+    directory = shlex.quote(f"{KEPT}/{name}")
+    return f"if [ -d {directory} ]; then sh {directory}/undo.sh; fi"
+
+
+def _undo_program(record: Record) -> str:
+    directory = shlex.quote(f"{KEPT}/{record.name}")
+    lines = ["set -eu", f"d={directory}"]
+    for state in record.before:
+        path, kept = shlex.quote(state.path), shlex.quote(state.kept)
+        if state.kind == "absent":
+            lines.append(f"rm -f -- {path}")
+        elif state.kind == "link":
+            lines.append(f"ln -sfnT -- {shlex.quote(state.link)} {path}")
+        else:
+            gone = shlex.quote(f"The kept copy {state.kept} of {state.path} is gone.")
+            lines.append(f"[ -f {kept} ] || {{ echo {gone} >&2; exit 3; }}")
+            lines.append(f"cp -a -- {kept} {path}.new")
+            lines.append(f"mv -fT -- {path}.new {path}")
+    return "\n".join([*lines, 'rm -rf -- "$d.undone"', 'mv -T -- "$d" "$d.undone"', "sync", ""])
+
+
 def _restore_kept(connection: Connection, state: FileState) -> None:
     path, kept = shlex.quote(state.path), shlex.quote(state.kept)
     script = f"[ -f {kept} ] || exit 3; cp -a -- {kept} {path}.new && mv -fT -- {path}.new {path}"
@@ -164,3 +188,4 @@ def _keep(connection: Connection, directory: str, record: Record, fresh: list[Fi
     if copies:
         connection.run(" && ".join([*copies, "sync"]), check=True)
     connection.put(json.dumps(record.as_dict()).encode(), f"{directory}/record.json", mode=0o600)
+    connection.put(_undo_program(record).encode("utf-8", "surrogateescape"), f"{directory}/undo.sh", mode=0o600)

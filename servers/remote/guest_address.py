@@ -22,28 +22,49 @@ from servers.remote.guest_network import (
 )
 
 __all__ = [
+    "NAME",
     "AddressConfig",
     "NewAddress",
     "Record",
     "apply",
     "current",
+    "named_in",
     "not_applicable",
     "plan",
+    "plan_by_hand",
     "undo",
+    "unsuitable",
     "validate",
     "verify_file",
 ]
 
-_NAME = "guest-address"
+NAME = "guest-address"
 _CLOUD_INIT = "/etc/cloud/cloud.cfg.d/99-disable-network-config.cfg"
-_BY_HAND = {
-    "netplan": "Set the address in {where} by hand (addresses, routes, nameservers), match the card by name instead of "
-    "its MAC address, and choose “by hand” for the guest address.",
-    "NetworkManager": "Set the address by hand: nmcli connection modify <name> ipv4.method manual ipv4.addresses … "
-    "ipv4.gateway … ipv4.dns … 802-3-ethernet.mac-address '', and choose “by hand” for the guest address.",
-    "unknown": "Find out what configures the network there, set the address by hand for the next boot, and choose "
-    "“by hand” for the guest address.",
+# How the address is set for the next start, by what configures the network.
+_HOW = {
+    "ifupdown": "in {where}, with the card matched by a pattern such as /e[nt]*/1 instead of its name",
+    "networkd": "in {where}, with the card matched by a pattern such as en* instead of its MAC address",
+    "netplan": "in {where} (addresses, routes, nameservers), with the card matched by name instead of its MAC address",
+    "NetworkManager": "with nmcli connection modify <name> ipv4.method manual ipv4.addresses … ipv4.gateway … "
+    "ipv4.dns … 802-3-ethernet.mac-address ''",
+    "wicked": "in {where} (its routes are in ifroute files beside it)",
+    "network.service": "in {where}, without HWADDR",
+    "unknown": "where its network is configured, which does not show from here",
 }
+_CHOOSE = (
+    "choose “Set by hand” as guest address in the server's profile, and set it for the next start once the final delta "
+    "is done"
+)
+# Where the known ways of configuring a network keep their addresses.
+_PLACES = (
+    "/etc/network",
+    "/etc/netplan",
+    "/etc/systemd/network",
+    "/etc/NetworkManager",
+    "/etc/sysconfig",
+    "/etc/wicked",
+    "/etc/dhcpcd.conf",
+)
 
 
 def not_applicable(connection: Connection) -> str:
@@ -103,13 +124,8 @@ def plan(connection: Connection, new: NewAddress) -> list[Finding]:
         for field, text in validate(new).items()
     ]
     config = current(connection)
-    findings += _unsuitable(config, new, subject)
-    if not new.resolvers and config.resolv_link:
-        text = f"No resolvers are given, and those of {subject} are made at each boot ({config.resolv_link})."
-        findings.append(
-            Finding(Level.BLOCKING, "guest_address.resolvers", text, "Give the resolvers of production.", "resolvers")
-        )
-    elif not new.resolvers:
+    findings += unsuitable(config, new, subject)
+    if not new.resolvers and not config.resolv_link:
         text = f"No resolvers are given: {subject} keeps {', '.join(config.resolvers) or 'none'}."
         findings.append(
             Finding(Level.WARNING, "guest_address.resolvers", text, "Check that they answer in production.", subject)
@@ -120,6 +136,30 @@ def plan(connection: Connection, new: NewAddress) -> list[Finding]:
     return findings
 
 
+def plan_by_hand(connection: Connection, new: NewAddress) -> list[Finding]:
+    """What a person is to set, and where and when, instead of `apply`. Changes nothing."""
+    subject = connection.endpoint.name
+    findings = [
+        Finding(Level.BLOCKING, f"guest_address.{field}", text, "Correct it in the profile or the plan.", field)
+        for field, text in validate(new).items()
+    ]
+    wanted = [new.address, f"gateway {new.gateway}" if new.gateway else ""]
+    wanted.append(f"resolvers {', '.join(new.resolvers)}" if new.resolvers else "")
+    text = f"The profile says that the address of {subject} is set by hand: {', '.join(filter(None, wanted))}."
+    act = (
+        f"Set it {_how(current(connection))}, once the final delta is done: before that, the clone would leave the "
+        "migration network at its next restart. Step 6 looks for it before the move."
+    )
+    return [*findings, Finding(Level.WARNING, "guest_address.by_hand", text, act, subject)]
+
+
+def named_in(connection: Connection, new: NewAddress) -> list[str]:
+    """Files of the guest's network configuration that name the address. Raises `RemoteProblem`."""
+    address = new.address.split("/")[0]
+    result = connection.run(["grep", "-rlwisF", "-e", address, "--", *_PLACES], timeout=30)
+    return [line for line in result.text.splitlines() if line.startswith("/")]
+
+
 def apply(connection: Connection, new: NewAddress) -> Record:
     """Write the new address for the next boot; safe to repeat. Raises `Problem` for what `plan` calls blocking."""
     blocking = [finding for finding in plan(connection, new) if finding.level is Level.BLOCKING]
@@ -128,7 +168,7 @@ def apply(connection: Connection, new: NewAddress) -> Record:
     if blocking:
         raise Problem(blocking[0].text, blocking[0].act, code=blocking[0].code)
     changes = _changes(connection, current(connection), new)
-    return apply_changes(connection, _NAME, changes, note=new.address)
+    return apply_changes(connection, NAME, changes, note=new.address)
 
 
 def undo(connection: Connection, record: Record) -> None:
@@ -159,24 +199,35 @@ def verify_file(connection: Connection, new: NewAddress) -> list[Finding]:
     return findings
 
 
-def _unsuitable(config: AddressConfig, new: NewAddress, subject: str) -> list[Finding]:
+def unsuitable(config: AddressConfig, new: NewAddress, subject: str) -> list[Finding]:
+    """What of the guest's network keeps its address from being set by `apply`; two ways out with each."""
     findings = []
+    by_hand = f"{_CHOOSE}, {_how(config)}"
     if config.kind == "other":
-        text = f"The network of {subject} is configured by {config.detail}; the address cannot be set from here."
-        act = _BY_HAND[config.detail].format(where=config.where)
+        what = "what is not known here" if config.detail == "unknown" else config.detail
+        text = f"The network of {subject} is configured by {what}; the address cannot be set from here."
+        act = f"Let ifupdown or systemd-networkd configure it; or {by_hand}."
         findings.append(Finding(Level.BLOCKING, "guest_address.kind", text, act, subject))
     if config.stacked:
         text = f"{config.interface} of {subject} is a {config.stacked}, not a network card."
-        act = "Set the address by hand for the next boot, and choose “by hand” for the guest address."
+        act = f"Put the address on the card itself; or {by_hand}."
         findings.append(Finding(Level.BLOCKING, "guest_address.stacked", text, act, subject))
     if len(config.interfaces) > 1 and not new.interface:
         text = f"{subject} has {len(config.interfaces)} network cards: {', '.join(config.interfaces)}."
-        act = "Name the interface that gets the address."
+        act = f"Take the cards away that it does not need; or {by_hand}."
         findings.append(Finding(Level.BLOCKING, "guest_address.interfaces", text, act, "interface"))
+    if not new.resolvers and config.resolv_link:
+        text = f"No resolvers are given, and those of {subject} are made at each boot ({config.resolv_link})."
+        act = f"Enter the resolvers of production in the plan; or {_CHOOSE}, with its resolvers."
+        findings.append(Finding(Level.BLOCKING, "guest_address.resolvers", text, act, "resolvers"))
     if new.interface and new.interface not in config.interfaces:
         text = f"{subject} has no network card {new.interface}; it has {', '.join(config.interfaces) or 'none'}."
         findings.append(Finding(Level.BLOCKING, "guest_address.interfaces", text, "Name one that it has.", "interface"))
     return findings
+
+
+def _how(config: AddressConfig) -> str:
+    return _HOW[config.detail or config.kind].format(where=config.where)
 
 
 def _changes(connection: Connection, config: AddressConfig, new: NewAddress) -> dict[str, NewFile]:

@@ -11,6 +11,7 @@ import ipaddress
 import json
 import re
 import shlex
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatch
 from typing import Any
@@ -21,6 +22,11 @@ LOGICAL = "production"  # ifupdown's own name for what the pattern matches
 COMMENT = "# Written for the move to the production network; the old file is kept for the undo."
 _PATTERNS = ("en*", "eth*")
 _KEYWORDS = {"iface", "auto", "mapping", "source", "source-directory", "rename", "template", "no-auto-down"}
+_OTHERS = (
+    ("NetworkManager", "NetworkManager", "/etc/NetworkManager"),
+    ("wicked", "wicked", "/etc/sysconfig/network/ifcfg-{interface}"),
+    ("network", "network.service", "/etc/sysconfig/network-scripts/ifcfg-{interface}"),
+)
 _SEARCH = re.compile(r"^\s*(?:search|domain)\s+(.+)", re.MULTILINE)
 
 
@@ -53,7 +59,8 @@ class AddressConfig:
     resolvers: tuple[str, ...] = ()
     search: tuple[str, ...] = ()
     where: str = ""  # the file that configures the interface
-    detail: str = ""  # netplan | NetworkManager | unknown
+    detail: str = ""  # netplan | NetworkManager | wicked | network.service | unknown
+    renderer: str = ""  # what netplan writes its files for: networkd | NetworkManager, "" where it does not show
     interfaces: tuple[str, ...] = ()  # network cards
     stacked: str = ""  # the interface is a bridge, bond or vlan on top of a card
     resolv_link: str = ""  # target of /etc/resolv.conf; "" where it is a plain file or absent
@@ -78,7 +85,8 @@ section route; ip -j route show default
 section route6; ip -j -6 route show default
 section resolvlink; [ -L /etc/resolv.conf ] && readlink /etc/resolv.conf
 section resolv; cat /etc/resolv.conf 2>/dev/null
-section active; for unit in systemd-networkd NetworkManager; do systemctl -q is-active $unit && echo $unit; done
+section active; for unit in systemd-networkd NetworkManager wicked network; do
+  systemctl -q is-active $unit && echo $unit; done
 section networkd; for file in /run/systemd/netif/links/*; do
   [ -f "$file" ] && echo "${file##*/} $(sed -n 's/^NETWORK_FILE=//p' "$file")"; done
 section netplan; ls /etc/netplan/*.yaml /run/netplan/*.yaml 2>/dev/null
@@ -118,7 +126,8 @@ def _with_kind(connection: Connection, parts: dict[str, str], index: str, common
     by_networkd = dict(line.split(None, 1) for line in parts.get("networkd", "").splitlines() if "/" in line)
     where = by_networkd.get(index, "").strip() if "systemd-networkd" in active else ""
     if parts.get("netplan", "").strip():
-        return AddressConfig("other", detail="netplan", where=parts["netplan"].split()[0], **common)
+        first = parts["netplan"].split()[0]
+        return AddressConfig("other", detail="netplan", renderer=_renderer(active, where), where=first, **common)
     if where:
         return AddressConfig("networkd", where=where, files=_read(connection, [f"{_in_etc(where)}.d/*.conf"]), **common)
     files = _ifupdown_files(connection)
@@ -126,9 +135,18 @@ def _with_kind(connection: Connection, parts: dict[str, str], index: str, common
     stanza = next((path for path, text in files.items() if _has_stanza(text, common["interface"])), "")
     if stanza and (raised or "NetworkManager" not in active):
         return AddressConfig("ifupdown", where=stanza, files=files, **common)
-    if "NetworkManager" in active:
-        return AddressConfig("other", detail="NetworkManager", where="/etc/NetworkManager", **common)
+    # In this order: “network” is another name of the other two on SUSE, and has files of its own on Red Hat.
+    for unit, detail, place in _OTHERS:
+        if unit in active:
+            return AddressConfig("other", detail=detail, where=place.format(**common), **common)
     return AddressConfig("other", detail="unknown", **common)
+
+
+def _renderer(active: Sequence[str], by_networkd: str) -> str:
+    """Told by who has the interface; one that runs and has it not leaves it to the other."""
+    if by_networkd or active == ["systemd-networkd"]:
+        return "networkd"
+    return "NetworkManager" if "NetworkManager" in active else ""
 
 
 def networkd_text(new: NewAddress, config: AddressConfig) -> str:

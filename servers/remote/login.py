@@ -71,7 +71,7 @@ def _tcp(endpoint: Endpoint, timeout: float) -> socket.socket:
     except TimeoutError:
         raise TimedOut(
             f"{place}: no answer to a TCP connection within {timeout:g} s.",
-            "Check that the machine is on and that no firewall drops the connection.",
+            "Check that the machine is on and that no firewall drops the connection, then retry.",
             code="ssh.timeout.connect",
             lasting=False,
         ) from None
@@ -85,7 +85,7 @@ def _tcp(endpoint: Endpoint, timeout: float) -> socket.socket:
     except OSError as error:
         raise Unreachable(
             f"{place}: no TCP connection: {error.strerror or error}.",
-            "Check address and port, and that the machine is on and sshd runs there.",
+            "Check address and port, and that the machine is on and sshd runs there, then retry.",
             code="ssh.unreachable",
             lasting=False,
         ) from error
@@ -126,8 +126,8 @@ def _check_host_key(endpoint: Endpoint, transport: paramiko.Transport, accepted:
     raise HostKeyChanged(
         f"{where(endpoint)}: the machine shows the host key {found.type} {found.fingerprint}, "
         f"but accepted is {expected}. Nothing was sent to it.",
-        "Find out why the key differs (another machine at this address, or reinstalled); "
-        "accept the new key only if that is explained.",
+        "Find out why the key differs (another machine at this address, or reinstalled); check the server again and "
+        "accept the new key only if that is explained, then retry.",
         code="ssh.host_key_changed",
     )
 
@@ -160,7 +160,7 @@ def _handshake(endpoint: Endpoint, transport: paramiko.Transport, timeout: float
     if detail or not transport.is_active() or not transport.initial_kex_done:
         raise TimedOut(
             f"{where(endpoint)}: accepts connections, but no SSH server answered within {timeout:g} s.",
-            "Check whether the machine hangs, and that the port is sshd's.",
+            "Check on the machine's console whether it hangs, and that the port is sshd's; then retry.",
             code="ssh.timeout.banner",
             lasting=False,
         )
@@ -191,7 +191,7 @@ def _authenticate(endpoint: Endpoint, transport: paramiko.Transport, timeout: fl
         raise AuthenticationFailed(
             f"{where(endpoint)}: sshd does not take {' or '.join(tried)} from {endpoint.username}; "
             f"it offers {', '.join(error.allowed_types) or 'nothing'}.",
-            "Choose a credential of a kind that sshd offers, or change its sshd_config.",
+            "Choose a credential of a kind that sshd offers, or change its sshd_config, then retry.",
             code="ssh.authentication",
         ) from error
     except (paramiko.SSHException, EOFError, OSError) as error:
@@ -203,6 +203,12 @@ def _authenticate(endpoint: Endpoint, transport: paramiko.Transport, timeout: fl
             "Give the credential both a key and a password, or let sshd take one of them.",
             code="ssh.authentication",
         )
+
+
+def _act_after(tried: list[str]) -> str:
+    places = {"the private key": "~/.ssh/authorized_keys", "the password": "PermitRootLogin and a locked account"}
+    there = ", ".join(places[one] for one in tried)
+    return f"Correct user name or credential; on the machine look at {there} and sshd's log. Then retry."
 
 
 def _raise_refused(endpoint: Endpoint, error: Exception, tried: list[str], timeout: float) -> None:
@@ -217,7 +223,7 @@ def _raise_refused(endpoint: Endpoint, error: Exception, tried: list[str], timeo
         raise AuthenticationFailed(
             f"{where(endpoint)}: {' and '.join(tried)} of {endpoint.username} "
             f"{'were' if len(tried) > 1 else 'was'} refused.",
-            "Check user name and credential, and on the machine ~/.ssh/authorized_keys and sshd's log.",
+            _act_after(tried),
             code="ssh.authentication",
         ) from error
     raise Unreachable(

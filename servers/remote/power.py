@@ -37,6 +37,7 @@ class AbsenceProof:
 
     absent: bool
     text: str
+    heard: bool = False  # something there answered; else it is only not proven gone
 
 
 class _Sign(StrEnum):
@@ -49,6 +50,9 @@ class _Sign(StrEnum):
     NO_ROUTE = "is not found on its network"
     UNKNOWN = "could not be tried"
     ECHO = "answers an echo request"
+
+
+_LIFE = {_Sign.BANNER, _Sign.OPEN, _Sign.REFUSED, _Sign.ECHO}
 
 
 def boot_id(connection: Connection) -> str:
@@ -100,8 +104,8 @@ def absent(endpoint: Endpoint, ports: Sequence[int], *, seconds: float = 4.0) ->
     """Is the machine gone? Looks for `seconds` at its SSH port, at `ports` and (where allowed) at its echo.
 
     Gone means that nothing accepted a connection in all that time. A machine that accepts but says nothing hangs:
-    it is not gone. On a machine of its own a refusal of the SSH port or an echo comes from a kernel that still
-    runs; on a process host the address is the hub's own, where only a refusal shows that nobody listens.
+    it is not gone. On a machine of its own a refusal of any port or an echo comes from a kernel that still runs;
+    on a process host the address is the hub's own, where only a refusal shows that nobody listens.
     """
     wanted = sorted({endpoint.port, *ports})
     began, rounds = time.monotonic(), 0
@@ -113,7 +117,7 @@ def absent(endpoint: Endpoint, ports: Sequence[int], *, seconds: float = 4.0) ->
             seen = dict(zip(wanted, threads.map(lambda port: _knock(endpoint, port), wanted), strict=True))
             present = _present(endpoint, seen, echo.result())
             if present:
-                return AbsenceProof(False, present)
+                return AbsenceProof(False, present, heard=bool(_LIFE & {*seen.values(), echo.result()}))
             rounds += 1
             time.sleep(max(0.0, _PAUSE - (time.monotonic() - started)))
     kinds = ", ".join(f"port {port} {sign.value}" for port, sign in list(seen.items())[:6])
@@ -128,8 +132,7 @@ def absent(endpoint: Endpoint, ports: Sequence[int], *, seconds: float = 4.0) ->
 def _present(endpoint: Endpoint, seen: dict[int, _Sign], echo: _Sign) -> str:
     """The sentence that says why the machine is not proven gone; "" where this look shows nothing of it."""
     name, own_machine = f"{endpoint.name} ({endpoint.address})", endpoint.manager != "supervisord"
-    ssh = seen[endpoint.port]
-    if ssh is _Sign.OPEN:
+    if seen[endpoint.port] is _Sign.OPEN:
         return f"{name} accepts connections on port {endpoint.port} without a word: it hangs, it is not off."
     for port, sign in seen.items():
         if sign in (_Sign.BANNER, _Sign.OPEN):
@@ -138,8 +141,9 @@ def _present(endpoint: Endpoint, seen: dict[int, _Sign], echo: _Sign) -> str:
             return f"{name}: port {port} could not be tried from the hub, which proves nothing; check its network."
         if not own_machine and sign is not _Sign.REFUSED:
             return f"{name}: port {port} {sign.value}; a process that hangs may hold it."
-    if own_machine and ssh is _Sign.REFUSED:
-        return f"{name} still runs: port {endpoint.port} refuses connections, which only a running machine does."
+    refused = [port for port, sign in seen.items() if sign is _Sign.REFUSED]
+    if own_machine and refused:
+        return f"{name} still runs: port {refused[0]} refuses connections, which only a running machine does."
     if own_machine and echo is _Sign.ECHO:
         return f"{name} still runs: it {echo.value}, though no port accepts."
     return ""

@@ -13,7 +13,8 @@ import ssl
 import threading
 import time
 from dataclasses import dataclass, field, replace
-from urllib.parse import urlsplit
+
+from migrationhub.lib.reading import split_url
 
 BODY_LIMIT = 1 << 20  # bytes
 _REDIRECTS = 5
@@ -116,7 +117,9 @@ def _context(request: Request) -> ssl.SSLContext | None:
 
 
 def _redirected(request: Request, location: str) -> Request:
-    parts = urlsplit(location)
+    parts = split_url(location)
+    if not any(parts):
+        raise HttpFailed(f"redirects to what is no address ({location[:80]})")
     here = {request.host, request.address}
     if parts.hostname and parts.hostname not in here:
         raise HttpFailed(f"redirects to another host ({parts.hostname})")

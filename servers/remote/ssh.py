@@ -22,6 +22,7 @@ from servers.remote.base import (
     TimedOut,
     Unreachable,
 )
+from servers.remote.causes import cause_of
 from servers.remote.execute import BecomeRefused, Broken, Execution, OutOfTime, Sudo
 from servers.remote.login import open_transport, where
 
@@ -81,9 +82,10 @@ class SSHConnection:
         if check and result.rc != 0:
             lines = (result.error_text.strip() or result.text.strip()).splitlines()
             said = f" It said: “{lines[-1][:300].strip()}”." if lines else ""
+            cause, act = cause_of(result.error_text, result.rc)
             raise CommandFailed(
-                f"{self.endpoint.name}: “{_short(text)}” ended with status {result.rc}.{said}",
-                "See the output for the cause.",
+                f"{self.endpoint.name}: {cause and cause + ': '}“{_short(text)}” ended with status {result.rc}.{said}",
+                act,
                 result=result,
             )
         return result

@@ -67,7 +67,6 @@ def test_a_lost_connection_is_said_and_comes_back_by_itself(running: Run, visit)
     page.locator("#live", has_text="Connection lost: page is").wait_for(timeout=20_000)
     page.context.set_offline(False)
     page.locator("#live", has_text="Live").wait_for(timeout=10_000)
-    assert visit.complaints
     assert all("ERR_INTERNET_DISCONNECTED" in text or "htmx:" in text for text in visit.complaints)
     visit.complaints.clear()
 
@@ -90,6 +89,23 @@ def test_what_a_person_types_is_not_taken_away(running: Run, visit) -> None:
     assert approval.state == Approval.State.REJECTED
 
 
+def test_what_came_back_with_a_refusal_is_not_taken_away_either(running: Run, visit) -> None:
+    migration = the(running)
+    approval = factories.make_asked(migration.wave, migration.application)
+    page = visit(migration.application.owner, reverse("acceptance", args=[migration.wave_id, migration.application_id]))
+    page.fill("#comment", "The totals are wrong.")
+    page.evaluate("document.querySelector('#answer input[name=digest]').value = 'older'")
+    page.click("#verdict-reject")
+    page.locator(".messages", has_text="has changed since the page was drawn").wait_for()
+    Run.objects.filter(pk=running.pk).update(bytes_done=60_000, version=F("version") + 1)
+    page.locator("#live", has_text="Paused while you answer").wait_for(timeout=10_000)
+    assert page.input_value("#comment") == "The totals are wrong."
+    page.click("#verdict-reject")
+    page.locator(".messages", has_text="Your no was recorded").wait_for()
+    approval.refresh_from_db()
+    assert approval.state == Approval.State.REJECTED
+
+
 def test_the_focus_stays_on_a_button_that_is_drawn_again(running: Run, visit) -> None:
     migration = the(running)
     page = visit(lead_of(migration), reverse("migration", args=[migration.pk]))
@@ -99,6 +115,22 @@ def test_the_focus_stays_on_a_button_that_is_drawn_again(running: Run, visit) ->
     Run.objects.filter(pk=running.pk).update(bytes_done=70_000, version=F("version") + 1)
     page.locator("#now .sync-pct", has_text="70 %").wait_for(timeout=10_000)
     assert page.evaluate("document.activeElement.id") == name != ""
+
+
+def test_what_a_person_unfolds_stays_so_over_swaps(running: Run, visit) -> None:
+    migration = the(running)
+    factories.make_item(migration.steps.get(position=1), "Backup is known", state="done")
+    page = visit(lead_of(migration), reverse("migration", args=[migration.pk]))
+    listed = page.locator("#list-initial_migration")
+    assert listed.evaluate("each => each.open") is False  # all of it is done
+    listed.locator("#fold-initial_migration").focus()
+    page.keyboard.press("Enter")
+    page.get_by_text("Backup is known").wait_for()
+    for done in (70_000, 80_000):
+        Run.objects.filter(pk=running.pk).update(bytes_done=done, version=F("version") + 1)
+        page.locator("#now .sync-pct", has_text=f"{done // 1000} %").wait_for()
+        assert listed.evaluate("each => each.open") is True
+        assert page.evaluate("document.activeElement.id") == "fold-initial_migration"
 
 
 def test_everything_works_without_scripts(running: Run, visit) -> None:

@@ -11,6 +11,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from migrationhub.lab.bench import report, run
+from migrationhub.lab.bench.disk import Disk
 from migrationhub.lab.bench.hosts import OUR_TARGET, THEIR_TARGET, TREE, Hosts
 from migrationhub.lab.bench.report import Case
 from migrationhub.lab.bench.sides import Measured
@@ -43,8 +44,8 @@ def test_a_small_bench(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     options = {"files": 300, "rounds": 1, "out": out, "lab": lab.name}
     call_command("bench", **options, stdout=told, stderr=StringIO())
 
-    unchanged, changed, initial = json.loads(out.read_text())
-    for figure in (unchanged, changed, initial):
+    unchanged, changed, initial, proven = figures = json.loads(out.read_text())
+    for figure in figures:
         assert figure["ours"] > 0 and figure["theirs"] > 0
         assert figure["ratio"] == pytest.approx(figure["ours"] / figure["theirs"], rel=0.05)
         assert figure["name"] in told.getvalue()
@@ -59,6 +60,9 @@ def test_a_small_bench(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert ours >= theirs >= 90 and "100 changed" in changed["name"] and "10 deleted" in changed["name"]
     ours, theirs = (initial["did"][side]["files sent"] for side in ("ours", "theirs"))
     assert ours == theirs >= 300
+    assert proven["name"].endswith("equal content proven") and proven["did"]["theirs"]["files sent"] == 0
+    assert set(proven["did"]["theirs"]["parts"]) == {"rsync", "dry run with --checksum"}
+    assert "phase proving" in proven["did"]["ours"]["parts"]
     # Where our time goes is told in full.
     assert sum(changed["did"]["ours"]["parts"].values()) == pytest.approx(changed["ours"], rel=0.05)
     assert len(compared) == 2 and all(verdict.ok and verdict.hashed >= 290 for verdict in compared)
@@ -66,8 +70,20 @@ def test_a_small_bench(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.lab
+@pytest.mark.skipif(os.geteuid() != 0, reason="a file system can only be mounted by root")
+def test_a_disk_of_its_own_goes_with_all_that_is_on_it(lab: Lab, tmp_path: Path) -> None:
+    disk = Disk(lab, tmp_path / "hosts")
+    disk.unmount()  # nothing is there yet
+    assert disk.mount(64 << 20) and disk.place.is_mount() and list(disk.place.iterdir()) == []
+    with (disk.place / "open").open("w"):  # as by a process of a bench that was killed
+        Disk(lab, disk.place).unmount()
+    assert not disk.place.is_mount() and not disk.image.exists() and list(disk.place.iterdir()) == []
+    lab.remove()
+
+
+@pytest.mark.lab
 def test_unequal_trees_have_no_figures_and_nothing_is_left(lab: Lab) -> None:
-    with pytest.raises(KeyboardInterrupt), Hosts.up(lab, 100, 2, lambda text: None) as hosts:
+    with pytest.raises(KeyboardInterrupt), Hosts.up(lab, 100, lambda text: None) as hosts:
         with pytest.raises(LabProblem, match=r"target-theirs: .* ended with status 3: no such luck"):
             hosts.run(THEIR_TARGET, "echo no such luck >&2; exit 3")
         hosts.run(OUR_TARGET, f"mkdir {TREE} && touch {TREE}/more")
@@ -102,7 +118,7 @@ def test_numbers_that_show_nothing_are_refused(lab: Lab, files: int, rounds: int
 
 def test_trees_that_have_no_room_are_refused(lab: Lab) -> None:
     with pytest.raises(LabProblem, match=r"take [\d,]+ MiB, and /\S* has [\d,]+ MiB free"):
-        run.bench(lab, 10**9, 5, lambda text: None)
+        run.bench(lab, 10**10, 5, lambda text: None)
     assert nothing_left(lab)
 
 

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from migrationhub.lab.nameserver import Nameserver
 from migrationhub.lab.network import namespaces
 from migrationhub.lab.sources import SOURCES
 from migrationhub.lab.state import REPOSITORY, Lab, LabProblem, known_labs
+from tests.patience import wait_until
 
 
 def traces(lab, tag):
@@ -41,13 +41,6 @@ def traces(lab, tag):
             found.append(words)
     found += [str(one.dir) for one in known_labs() if one.dir == lab.dir]
     return found + ([str(lab.dir)] if lab.dir.exists() else [])
-
-
-def wait_until(done, seconds=30.0):
-    deadline = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < deadline, "did not come about in time"
-        time.sleep(0.02)
 
 
 @pytest.fixture
@@ -82,7 +75,7 @@ def test_up_twice_then_down_leaves_nothing(spare_lab):
     assert wiki["host_keys"] == sorted(wiki["host_keys"])
     assert Nameserver(spare_lab).look_up("production", "wiki") == [wiki["address"]]
     wait_until(lambda: backend.execute("wiki", "systemctl is-active nginx").rc == 0)
-    with urllib.request.urlopen(f"http://{wiki['address']}/", timeout=5) as page:
+    with urllib.request.urlopen(f"http://{wiki['address']}/", timeout=30) as page:
         assert b"<h1>Wiki</h1>" in page.read()
     with pytest.raises(LabProblem, match="is up with nspawn hosts"):
         centre.up("process")

@@ -7,20 +7,16 @@ import os
 import signal
 import subprocess
 import sys
-import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from migrationhub.lab import keeper
 from migrationhub.lab.daemon import Daemon
+from tests import patience
 
-
-def wait_until(done, seconds=5.0):
-    deadline = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < deadline, "did not come about in time"
-        time.sleep(0.02)
+wait_until = partial(patience.wait_until, seconds=5.0)
 
 
 @pytest.fixture

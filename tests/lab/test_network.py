@@ -28,15 +28,14 @@ def migration(nspawn_module_host):
 
 def opens(host, address, port):
     """True when a TCP connection from inside the host is taken; refusals come at once, not by time-out."""
-    began = time.monotonic()
-    done = host.execute(f"timeout 4 bash -c '</dev/tcp/{address}/{port}'")
-    assert time.monotonic() - began < 3.5, "neither taken nor refused"
+    done = host.execute(f"timeout 20 bash -c '</dev/tcp/{address}/{port}'")
+    assert done.rc != 124, "neither taken nor refused"
     return done.rc == 0
 
 
 def test_hub_reaches_both_sides(production, migration):
     for host in (production, migration):
-        done = subprocess.run(["bash", "-c", f"</dev/tcp/{host.endpoint.address}/22"], timeout=5)
+        done = subprocess.run(["bash", "-c", f"</dev/tcp/{host.endpoint.address}/22"], timeout=30)
         assert done.returncode == 0
 
 

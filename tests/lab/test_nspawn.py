@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,10 @@ from migrationhub.lab.hosts import HostSpec, Nic
 from migrationhub.lab.images import ImageProblem
 from migrationhub.lab.recipes.base import BASE, Recipe
 from migrationhub.lab.state import LabProblem
+from tests import patience
 
 pytestmark = pytest.mark.nspawn
+wait_until = partial(patience.wait_until, seconds=20.0)
 
 
 @pytest.fixture(scope="module")
@@ -27,13 +30,6 @@ def host(nspawn_module_host):
     """One host for the tests that leave it as they found it: running."""
     user_data = "#!/bin/sh\necho once >> /root/ran\necho seen in the log\nexit 4\n"
     return nspawn_module_host("one", "debian", user_data=user_data)
-
-
-def wait_until(done, seconds=20.0):
-    deadline = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < deadline, "did not come about in time"
-        time.sleep(0.05)
 
 
 def mounts():

@@ -227,7 +227,7 @@ def databases(process_module_host, tmp_path_factory: pytest.TempPathFactory) -> 
     """A source whose orders were written for a while and stopped, and a true copy of its root."""
     host = process_module_host("verify-db", "shop-db", interval="0.01")
     log = host.root / "var/log/orders.log"
-    assert wait_for(lambda: log.exists() and "order 100" in log.read_text(), 20), log.read_text()
+    assert wait_for(lambda: log.exists() and "order 100" in log.read_text(), 60), log.read_text()
     host.stop()
     target = tmp_path_factory.mktemp("copied") / "root"
     copy(host.root, target)

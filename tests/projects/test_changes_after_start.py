@@ -39,6 +39,7 @@ RECIPES: list[dict[str, Any]] = [
     {"proof": "manifest"},
     {"consistency": "stop"},
     {"addressing": "take_over"},
+    {"identity": ["host_keys"]},
     {"production_network_id": "9"},
 ]
 
@@ -68,9 +69,9 @@ def test_a_source_is_not_pointed_at_another_machine_in_mid_cutover(migration: Mi
     source = migration.source
     with pytest.raises(Problem, match="The cutover of shop-db has begun: address cannot change"):
         planning_servers.change_server(
-            project=migration.project, server=source, values={"address": "192.0.2.99"}, user=user
+            project=migration.project, server=source, values={"address": "198.51.100.99"}, user=user
         )
-    assert Server.objects.get(pk=source.pk).address != "192.0.2.99"
+    assert Server.objects.get(pk=source.pk).address != "198.51.100.99"
     # A password that was changed on the machine tonight must not end the cutover.
     planning_servers.change_server(
         project=migration.project, server=source, values={"credential": make.make_credential()}, user=user
@@ -84,7 +85,7 @@ def test_a_source_is_not_changed_while_a_sync_runs(migration: Migration, user: U
     make.make_run(action=action, server=make.make_target(migration))
     with pytest.raises(Conflict, match="is under way"):
         planning_servers.change_server(
-            project=migration.project, server=migration.source, values={"address": "192.0.2.99"}, user=user
+            project=migration.project, server=migration.source, values={"address": "198.51.100.99"}, user=user
         )
 
 

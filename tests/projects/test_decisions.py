@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from projects import abort, attempts, decisions, workflow
+from projects import abort, attempts, checklists, decisions, uat, waiting, workflow
 from projects import offers as offering
 from projects.errors import Conflict, Forbidden, NotReady
 from projects.lanes import lane_of
@@ -15,6 +15,8 @@ from servers.operations.base import done, failed
 from tests import factories
 from tests.engine import Engine
 from tests.projects.test_workflow import initial, sign, signed_and_go, start, state, tick_owner
+
+pytestmark = pytest.mark.whole
 
 K, S = Step.Kind, Step.State
 Role = Membership.Role
@@ -35,7 +37,7 @@ def lead(migration: Migration) -> Any:
 def asked(engine: Engine, migration: Migration, lead: Any) -> Approval:
     """The owner has tested and ticked, and is asked."""
     initial(engine, migration, lead)
-    decisions.open_uat(migration.wave_id, migration.application_id, user=lead)
+    uat.open_uat(migration.wave_id, migration.application_id, user=lead)
     engine.settle()
     tick_owner(migration)
     return Approval.objects.get(gate="sign_off")
@@ -64,7 +66,7 @@ def test_who_ran_it_yesterday_does_not_sign_today(engine, migration, lead) -> No
     engine.settle()
     place(migration, Role.OWNER)
     factories.make_sync(Migration.objects.get(pk=migration.pk))
-    decisions.open_uat(migration.wave_id, migration.application_id, user=lead)
+    uat.open_uat(migration.wave_id, migration.application_id, user=lead)
     engine.settle()
     tick_owner(migration)
     with pytest.raises(Forbidden, match="did not run the migration"):
@@ -126,8 +128,8 @@ def test_an_abort_that_comes_just_after_the_shutdown_began_is_refused(engine, mi
 def test_nothing_asked_is_not_told_as_passed(engine, migration, lead) -> None:
     signed_and_go(engine, migration, lead)
     engine.settle()
-    decisions.tick(migration.steps.get(kind=K.VALIDATION).checklist.get(key="users").pk, user=lead, state="done")
-    (told,) = [item for item in offering.waits_for_me(lead) if "declared complete" in item.text]
+    checklists.tick(migration.steps.get(kind=K.VALIDATION).checklist.get(key="users").pk, user=lead, state="done")
+    (told,) = [item for item in waiting.waits_for_me(lead) if "declared complete" in item.text]
     assert told.detail.startswith("No probe asked it")
 
 
@@ -154,12 +156,12 @@ def both_let_go(engine: Engine, first: Migration, second: Migration, lead: Any) 
     for each in (first, second):
         each.refresh_from_db()
         factories.make_sync(each)
-    decisions.open_uat(first.wave_id, first.application_id, user=lead)
+    uat.open_uat(first.wave_id, first.application_id, user=lead)
     engine.settle()
     for each in (first, second):
         tick_owner(each)
     sign(first)
-    decisions.end_uat(first.wave_id, first.application_id, user=lead)
+    uat.end(first.wave_id, first.application_id, user=lead)
     engine.settle()
     give_go(lead)
 
@@ -212,7 +214,7 @@ def test_what_was_not_asked_ticks_nothing(engine, migration, lead) -> None:
     factories.make_probe(migration.source, places=["source"])
     engine.script["probe"] = [done("Nothing was asked.", passed=0, failed=0, all=0)]
     initial(engine, migration, lead)
-    decisions.open_uat(migration.wave_id, migration.application_id, user=lead)
+    uat.open_uat(migration.wave_id, migration.application_id, user=lead)
     engine.settle()
     item = migration.steps.get(kind=K.UAT).checklist.get(key="probes-source")
     assert item.state == "failed"

@@ -14,7 +14,7 @@ from projects.models import Approval, Migration, Step
 from tests import factories
 
 K, S = Step.Kind, Step.State
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.whole]
 
 
 def at_rest(project: Any, count: int) -> None:

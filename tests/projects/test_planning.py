@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.utils import timezone
 
 from migrationhub.audit.models import AuditEvent
 from migrationhub.lib.findings import Problem
 from projects import planning, planning_access, planning_people, planning_servers, planning_waves
 from projects.errors import Conflict
-from projects.models import Membership, Migration, Step, Wave
+from projects.models import Hold, Membership, Migration, Step, Wave
 from servers.models import Change, Credential, Server
 from tests import factories as make
 
@@ -101,6 +102,22 @@ def test_a_running_step_keeps_a_server_in_its_wave(migration: Migration, user: U
     make.make_attempt(migration.steps.get(kind=Step.Kind.INITIAL))
     with pytest.raises(Problem, match="Initial migration of shop-db is running"):
         planning.remove_from_wave(migration=migration, user=user)
+
+
+def test_an_open_test_keeps_its_clones_in_their_wave(migration: Migration, user: User) -> None:
+    assert migration.wave is not None
+    make.make_target(migration)
+    hold = Hold.objects.create(
+        kind="uat", project=migration.project, wave=migration.wave, application=migration.application
+    )
+    with pytest.raises(Problem, match=r"acceptance test of .* is open: shop-db stays in"):
+        planning.remove_from_wave(migration=migration, user=user)
+    for values in ({"wave": make.make_wave(migration.project)}, {"application": None}):
+        with pytest.raises(Problem, match="is open"):
+            planning.plan_server(migration=migration, values=values, user=user)
+    planning.plan_server(migration=migration, values={"dns_ttl": 61}, user=user)
+    Hold.objects.filter(pk=hold.pk).update(released_at=timezone.now())
+    planning.remove_from_wave(migration=migration, user=user)
 
 
 def test_a_closed_migration_is_not_planned(migration: Migration, user: User) -> None:

@@ -8,7 +8,7 @@ import pytest
 from django.utils import timezone
 
 from migrationhub.audit.models import AuditEvent
-from projects import decisions, workflow
+from projects import checklists, decisions, uat, workflow
 from projects.errors import Conflict, Forbidden, NotReady
 from projects.lanes import lane_of
 from projects.models import Approval, ChecklistItem, Hold, Migration, Step, StepAttempt
@@ -53,7 +53,7 @@ def initial(engine: Engine, migration: Migration, lead) -> None:
 
 def tick_owner(migration: Migration) -> None:
     for item in ChecklistItem.objects.filter(step__migration=migration, role="owner"):
-        decisions.tick(item.pk, user=migration.application.owner, state="done")
+        checklists.tick(item.pk, user=migration.application.owner, state="done")
 
 
 def sign(migration: Migration) -> None:
@@ -73,7 +73,7 @@ def test_all_seven_steps(engine: Engine, migration: Migration, lead) -> None:
     engine.settle()
     assert state(migration, K.DELTA) == S.READY  # done only when the go ends it
 
-    opened = decisions.open_uat(migration.wave_id, migration.application_id, user=owner)
+    opened = uat.open_uat(migration.wave_id, migration.application_id, user=owner)
     engine.settle()
     assert state(migration, K.UAT) == S.RUNNING
     tick_owner(migration)
@@ -94,7 +94,7 @@ def test_all_seven_steps(engine: Engine, migration: Migration, lead) -> None:
     with pytest.raises(NotReady, match="Users can work"):
         workflow.declare_complete(migration.pk, user=lead)
     item = ChecklistItem.objects.get(key="users")
-    decisions.tick(item.pk, user=lead, state="done")
+    checklists.tick(item.pk, user=lead, state="done")
     engine.settle()
     assert state(migration, K.VALIDATION) == S.RUNNING, "a lead has not declared it"
     workflow.declare_complete(migration.pk, user=lead)
@@ -105,6 +105,7 @@ def test_all_seven_steps(engine: Engine, migration: Migration, lead) -> None:
     assert AuditEvent.objects.filter(verb="migration.complete", actor=lead).exists()
 
 
+@pytest.mark.whole
 def test_a_grey_button_tells_why(engine: Engine, migration: Migration, lead) -> None:
     migration.source.host_keys.all().delete()
     with pytest.raises(NotReady, match="accepted the source's host key"):
@@ -112,6 +113,7 @@ def test_a_grey_button_tells_why(engine: Engine, migration: Migration, lead) -> 
     assert not Run.objects.exists()
 
 
+@pytest.mark.whole
 def test_an_old_page_does_nothing(engine: Engine, migration: Migration, lead) -> None:
     engine.step()
     start(migration, K.INITIAL, lead)
@@ -121,6 +123,7 @@ def test_an_old_page_does_nothing(engine: Engine, migration: Migration, lead) ->
     assert step.attempts.count() == 1
 
 
+@pytest.mark.whole
 def test_retry_repeats_only_what_failed(engine: Engine, migration: Migration, lead) -> None:
     engine.step()
     engine.script["sync"] = [failed("The target is full. Make room, then retry.", "disk.full")]
@@ -137,6 +140,7 @@ def test_retry_repeats_only_what_failed(engine: Engine, migration: Migration, le
     assert again[0].endswith("sync.2") and not any("provision" in key for key in again)
 
 
+@pytest.mark.whole
 def test_cancel_then_start_again(engine: Engine, migration: Migration, lead) -> None:
     engine.step()
     start(migration, K.INITIAL, lead)
@@ -152,9 +156,10 @@ def test_cancel_then_start_again(engine: Engine, migration: Migration, lead) -> 
     assert state(migration, K.INITIAL) == S.DONE
 
 
+@pytest.mark.whole
 def test_uat_makes_the_due_delta_wait_visibly(engine: Engine, migration: Migration, lead) -> None:
     initial(engine, migration, lead)
-    decisions.open_uat(migration.wave_id, migration.application_id, user=lead)
+    uat.open_uat(migration.wave_id, migration.application_id, user=lead)
     engine.settle()
     workflow.set_delta_schedule(migration.pk, user=lead, minutes=1)
     Migration.objects.filter(pk=migration.pk).update(next_delta_at=timezone.now() - timedelta(seconds=1))
@@ -162,27 +167,29 @@ def test_uat_makes_the_due_delta_wait_visibly(engine: Engine, migration: Migrati
     step = migration.steps.get(kind=K.DELTA)
     assert step.attempts.count() == 0
     assert step.state == S.SCHEDULED and "being tested" in step.reason
-    decisions.end_uat(migration.wave_id, migration.application_id, user=lead)
+    uat.end(migration.wave_id, migration.application_id, user=lead)
     engine.settle()
     assert step.attempts.count() == 1
 
 
+@pytest.mark.whole
 def test_a_live_copy_opens_only_when_a_lead_takes_it_on(engine: Engine, migration: Migration, lead) -> None:
     initial(engine, migration, lead)
     SyncPoint.objects.update(consistency="live")
     owner = migration.application.owner
     for user in (owner, lead):
         with pytest.raises(NotReady, match="live"):
-            decisions.open_uat(migration.wave_id, migration.application_id, user=user)
+            uat.open_uat(migration.wave_id, migration.application_id, user=user)
     with pytest.raises(NotReady):
-        decisions.open_uat(migration.wave_id, migration.application_id, user=owner, accept_live=True)
-    hold = decisions.open_uat(migration.wave_id, migration.application_id, user=lead, accept_live=True)
+        uat.open_uat(migration.wave_id, migration.application_id, user=owner, accept_live=True)
+    hold = uat.open_uat(migration.wave_id, migration.application_id, user=lead, accept_live=True)
     assert "took on" in hold.why
 
 
+@pytest.mark.whole
 def test_nobody_signs_for_the_owner(engine: Engine, migration: Migration, lead) -> None:
     initial(engine, migration, lead)
-    decisions.open_uat(migration.wave_id, migration.application_id, user=lead)
+    uat.open_uat(migration.wave_id, migration.application_id, user=lead)
     engine.settle()
     approval = Approval.objects.get(gate="sign_off")
     with pytest.raises(Forbidden, match="owner's alone"):
@@ -198,18 +205,19 @@ def test_nobody_signs_for_the_owner(engine: Engine, migration: Migration, lead) 
 def signed_and_go(engine: Engine, migration: Migration, lead, *, go: bool = True) -> None:
     initial(engine, migration, lead)
     owner = migration.application.owner
-    decisions.open_uat(migration.wave_id, migration.application_id, user=owner)
+    uat.open_uat(migration.wave_id, migration.application_id, user=owner)
     engine.settle()
     tick_owner(migration)
     engine.step()
     sign(migration)
-    decisions.end_uat(migration.wave_id, migration.application_id, user=owner)
+    uat.end(migration.wave_id, migration.application_id, user=owner)
     engine.settle()
     if go:
         approval = Approval.objects.get(gate="go")
         decisions.decide(approval.pk, user=lead, verdict="approve", comment="", digest=approval.digest)
 
 
+@pytest.mark.whole
 def test_a_changed_plan_voids_sign_off_and_go(engine: Engine, migration: Migration, lead) -> None:
     signed_and_go(engine, migration, lead, go=False)
     Migration.objects.filter(pk=migration.pk).update(services=["orders"])
@@ -221,6 +229,7 @@ def test_a_changed_plan_voids_sign_off_and_go(engine: Engine, migration: Migrati
     assert state(migration, K.STOP) == S.WAITING
 
 
+@pytest.mark.whole
 def test_a_delta_alone_voids_nothing(engine: Engine, migration: Migration, lead) -> None:
     signed_and_go(engine, migration, lead, go=False)
     start(migration, K.DELTA, lead)
@@ -228,6 +237,7 @@ def test_a_delta_alone_voids_nothing(engine: Engine, migration: Migration, lead)
     assert Approval.objects.get(gate="sign_off").state == Approval.State.APPROVED
 
 
+@pytest.mark.whole
 def test_the_window_holds_the_stop_not_the_copying(engine: Engine, migration: Migration, lead) -> None:
     wave = migration.wave
     wave.starts_at, wave.ends_at = timezone.now() + timedelta(hours=1), timezone.now() + timedelta(hours=3)
@@ -242,6 +252,7 @@ def test_the_window_holds_the_stop_not_the_copying(engine: Engine, migration: Mi
     assert state(migration, K.STOP) == S.DONE
 
 
+@pytest.mark.whole
 def test_abort_runs_the_recorded_undo_and_deltas_go_on(engine: Engine, migration: Migration, lead) -> None:
     signed_and_go(engine, migration, lead)
     engine.script["sync"] = [failed("Source and target differ in 3 files.", "proof.differs")]
@@ -253,6 +264,8 @@ def test_abort_runs_the_recorded_undo_and_deltas_go_on(engine: Engine, migration
     assert len(undone) == 1
     assert [state(migration, kind) for kind in (K.STOP, K.FINAL)] == [S.UNDONE, S.UNDONE]
     assert state(migration, K.DELTA) in (S.READY, S.SCHEDULED)
+    cut = migration.steps.filter(kind__in=(K.STOP, K.FINAL))
+    assert set(cut.values_list("checklist__state", flat=True)) == {"open"}, "what was taken back is to be done again"
     assert not lane_of(migration).approved("go"), "a new go is needed"
     approval = Approval.objects.get(gate="go")
     decisions.decide(approval.pk, user=lead, verdict="approve", comment="", digest=approval.digest)
@@ -260,6 +273,7 @@ def test_abort_runs_the_recorded_undo_and_deltas_go_on(engine: Engine, migration
     assert state(migration, K.CUTOVER) == S.DONE
 
 
+@pytest.mark.whole
 def test_no_abort_once_the_source_may_be_off(engine: Engine, migration: Migration, lead) -> None:
     signed_and_go(engine, migration, lead)
     engine.script["shutdown"] = [failed("It still answers.", "shutdown.still_there")]
@@ -268,6 +282,7 @@ def test_no_abort_once_the_source_may_be_off(engine: Engine, migration: Migratio
         workflow.abort_cutover(migration.pk, user=lead, why="")
 
 
+@pytest.mark.whole
 def test_a_join_waits_for_the_other_applications_record(engine: Engine, migration: Migration, lead) -> None:
     other = factories.make_migration(project=migration.project, wave=migration.wave, steps=False)
     workflow.plan_steps(other)
@@ -282,6 +297,7 @@ def test_a_join_waits_for_the_other_applications_record(engine: Engine, migratio
     assert state(migration, K.CUTOVER) == S.DONE
 
 
+@pytest.mark.whole
 def test_a_persons_hold_stops_before_the_next_act(engine: Engine, migration: Migration, lead) -> None:
     signed_and_go(engine, migration, lead)
     engine.step()
@@ -296,9 +312,10 @@ def test_a_persons_hold_stops_before_the_next_act(engine: Engine, migration: Mig
     assert state(migration, K.STOP) == S.DONE
 
 
+@pytest.mark.whole
 def test_a_change_that_the_controller_has_not_seen_is_not_signed(engine: Engine, migration: Migration, lead) -> None:
     initial(engine, migration, lead)
-    decisions.open_uat(migration.wave_id, migration.application_id, user=lead)
+    uat.open_uat(migration.wave_id, migration.application_id, user=lead)
     engine.settle()
     tick_owner(migration)
     Migration.objects.filter(pk=migration.pk).update(services=["orders"])
@@ -309,6 +326,7 @@ def test_a_change_that_the_controller_has_not_seen_is_not_signed(engine: Engine,
     assert Approval.objects.get(gate="sign_off").state == Approval.State.APPROVED
 
 
+@pytest.mark.whole
 def test_no_go_without_a_valid_sign_off(engine: Engine, migration: Migration, lead) -> None:
     signed_and_go(engine, migration, lead, go=False)
     Approval.objects.filter(gate="sign_off").update(state="stale")
@@ -317,6 +335,7 @@ def test_no_go_without_a_valid_sign_off(engine: Engine, migration: Migration, le
         decisions.decide(approval.pk, user=lead, verdict="approve", comment="", digest=approval.digest)
 
 
+@pytest.mark.whole
 def test_a_delta_that_is_always_due_does_not_keep_the_stop_waiting(engine: Engine, migration: Migration, lead) -> None:
     signed_and_go(engine, migration, lead, go=False)
     start(migration, K.DELTA, lead)

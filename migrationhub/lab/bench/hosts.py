@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from migrationhub.lab.bench.disk import Disk
 from migrationhub.lab.hosts import HostSpec, Nic
 from migrationhub.lab.process import ProcessBackend
 from migrationhub.lab.process_keeper import PORT
@@ -19,6 +20,7 @@ SOURCE, OUR_TARGET, THEIR_TARGET = "source", "target-ours", "target-theirs"
 TREE = "srv/files"  # where the recipe “files” has its tree
 LOCK_SECONDS = 5.0
 FILE_BYTES = 7_000  # that a file of the tree takes of the disk, with its inode
+OWN_DISK_FILES = 10_000  # from so many files on, a disk of the bench's own is worth its making
 
 
 class Hosts:
@@ -27,26 +29,37 @@ class Hosts:
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
         self.backend = ProcessBackend(lab)
+        self.disk = Disk(lab, self.backend.hosts)
         self._private_key = ""
 
     @classmethod
     @contextlib.contextmanager
-    def up(cls, lab: Lab, files: int, copies: int, say: Callable[[str], None]) -> Iterator[Hosts]:
+    def up(cls, lab: Lab, files: int, say: Callable[[str], None]) -> Iterator[Hosts]:
         """The hosts, on, with a tree of `files` plain files on the source. However it ends, nothing is left.
 
-        Raises `LabProblem` where another command holds the lab, or where the tree and `copies` of it have no room.
+        Raises `LabProblem` where another command holds the lab, or where the tree and its two copies have no room.
         """
         with lab.lock(LOCK_SECONDS):
             hosts = cls(lab)
             try:
-                hosts.backend.down()  # what a killed bench left
-                hosts._require_room(files * (copies + 1) * FILE_BYTES)
+                hosts._down()  # what a killed bench left
+                needed = files * 3 * FILE_BYTES
+                hosts._require_room(needed)
+                if files >= OWN_DISK_FILES and not hosts.disk.mount(needed + (1 << 30)):
+                    say("no file system of its own: what others write here is in the figures")
                 say(f"making a tree of {files:,} files")
                 hosts._make(files)
                 yield hosts
             finally:
-                hosts.backend.down()
+                hosts._down()
                 lab.remove()
+
+    def _down(self) -> None:
+        for name in self.backend.names():
+            with contextlib.suppress(LabProblem):
+                self.backend.stop(name, hard=True)
+        self.disk.unmount()
+        self.backend.down()
 
     def _require_room(self, needed: int) -> None:
         place = next(path for path in self.backend.hosts.parents if path.exists())
@@ -54,7 +67,7 @@ class Hosts:
         if free < needed:
             raise LabProblem(
                 f"The trees of this bench take {needed >> 20:,} MiB, and {place} has {free >> 20:,} MiB free.",
-                "Give it fewer files or rounds, or make room.",
+                "Give it fewer files, or make room.",
                 code="bench.room",
             )
 
@@ -105,7 +118,6 @@ class Hosts:
     def empty(self) -> None:
         """As before the first copy: nothing on the targets, and no list of an earlier sync anywhere."""
         for name in (OUR_TARGET, THEIR_TARGET):
-            # Removing it here would keep the disk busy for a long time, at the cost of whoever copies next.
-            self.run(name, f"[ ! -e {TREE} ] || {{ mkdir -p old && mv {TREE} old/$(ls old | wc -l); }}")
+            self.run(name, f"rm -rf {TREE}")
         for name in (SOURCE, OUR_TARGET):
             self.run(name, "rm -rf var/lib/migrationhub run/migrationhub")

@@ -6,6 +6,7 @@ import os
 import shlex
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from migrationhub.lab.bench.hosts import OUR_TARGET, SOURCE, THEIR_TARGET, TREE, Hosts
@@ -16,12 +17,12 @@ from migrationhub.lab.state import Lab, LabProblem
 from migrationhub.lab.verify import compare_trees
 
 CHANGED, DELETED = 1_000, 100  # files between two syncs, less in a small tree
-SETTLE_SECONDS = 3.1  # what changed up to three seconds before a list counts as changed at the next one too
+SETTLE_SECONDS = 3.1  # what changed up to two seconds before a list counts as changed at the next one too
 Say = Callable[[str], None]
 
 
 def bench(lab: Lab, files: int, rounds: int, say: Say) -> list[Case]:
-    """Measure the three cases `rounds` times, each side in turn first. Both targets equal the source at the end.
+    """Measure the cases `rounds` times, each side in turn first. Both targets equal the source at the end.
 
     Raises `LabProblem` for numbers that cannot be measured, for a copy that fails and for trees that differ.
     """
@@ -31,7 +32,7 @@ def bench(lab: Lab, files: int, rounds: int, say: Say) -> list[Case]:
             "Take at least 100 files and one round.",
             code="bench.numbers",
         )
-    with Hosts.up(lab, files, 2 * rounds, say) as hosts:
+    with Hosts.up(lab, files, say) as hosts:
         ours = Ours(hosts)
         try:
             run = _Run(hosts, ours, Theirs(hosts), files, say)
@@ -42,7 +43,7 @@ def bench(lab: Lab, files: int, rounds: int, say: Say) -> list[Case]:
             ours.close()
         say("comparing both targets with the source")
         prove_equal(hosts)
-        return [run.unchanged, run.changed, run.initial]
+        return [run.unchanged, run.changed, run.initial, run.proven]
 
 
 class _Run:
@@ -53,6 +54,8 @@ class _Run:
         changed, deleted = self.numbers
         self.changed = Case(f"{files:,} files, {changed:,} changed, one directory renamed, {deleted:,} deleted")
         self.initial = Case(f"{files:,} files, initial copy")
+        # What a careful admin runs before the switch: rsync, then rsync -n --checksum. Ours: a final sync.
+        self.proven = Case(f"{files:,} files, nothing changed, equal content proven")
 
     def round(self, number: int) -> None:
         self.hosts.empty()
@@ -60,7 +63,10 @@ class _Run:
         self._measure(self.initial, "initial", ours_first=number % 2 == 1)
         self._measure(self.unchanged, "delta", ours_first=number % 2 == 0)
         self._change(number)
+        # Files change at any time between two syncs, not all of them in the seconds before one.
+        time.sleep(SETTLE_SECONDS)
         self._measure(self.changed, "delta", ours_first=number % 2 == 1)
+        self._measure(self.proven, "final", ours_first=number % 2 == 0)
 
     def _measure(self, case: Case, kind: str, *, ours_first: bool) -> None:
         order = [(case.ours, self.ours, "ours"), (case.theirs, self.theirs, "theirs")]
@@ -82,8 +88,11 @@ def prove_equal(hosts: Hosts) -> None:
     """Switch the hosts off and compare: a copy that left something out would be quick. Raises `LabProblem`."""
     for name in (SOURCE, OUR_TARGET, THEIR_TARGET):
         hosts.backend.stop(name, hard=True)  # nothing runs there that could lose anything
-    for name in (OUR_TARGET, THEIR_TARGET):
-        verdict = compare_trees(hosts.backend.root(SOURCE), hosts.backend.root(name), [TREE])
+    targets = (OUR_TARGET, THEIR_TARGET)
+    source = hosts.backend.root(SOURCE)
+    with ThreadPoolExecutor(len(targets)) as pool:
+        verdicts = list(pool.map(lambda name: compare_trees(source, hosts.backend.root(name), [TREE]), targets))
+    for name, verdict in zip(targets, verdicts, strict=True):
         if not verdict.ok:
             raise LabProblem(
                 f"{name} does not equal the source after the bench: {verdict}",

@@ -35,7 +35,10 @@ class Measured:
 
 class Side(Protocol):
     def copy(self, kind: str) -> Measured:
-        """Bring the side's target up to date; `kind` is initial or delta. Raises `LabProblem` if that fails."""
+        """Bring the side's target up to date; after a `kind` “final” its content is proven equal.
+
+        `kind` is initial, delta or final. Raises `LabProblem` if it fails.
+        """
 
 
 class Ours:
@@ -64,6 +67,7 @@ class Ours:
             migration_key="bench",
             scope="paths",
             paths=(TREE,),
+            proof="checksum",
             receive_mode=False,
             last_sync={} if kind == "initial" else self.last,
         )
@@ -174,22 +178,33 @@ class Theirs:
 """
 
     def copy(self, kind: str) -> Measured:
+        out, seconds = self._rsync("--stats", "--no-human-readable")
+        parts = {"rsync": seconds}
+        if kind == "final":
+            found, parts["dry run with --checksum"] = self._rsync("-n", "-i", "--checksum")
+            if found:
+                raise LabProblem(f"Plain rsync left differences: {found[:300]}", code="bench.theirs")
+        return Measured(
+            sum(parts.values()),
+            _stated(out, r"^Total bytes sent: (\d+)"),
+            _stated(out, r"^Number of regular files transferred: (\d+)"),
+            parts if len(parts) > 1 else {},
+            counts={"bytes received": _stated(out, r"^Total bytes received: (\d+)")},
+        )
+
+    def _rsync(self, *options: str) -> tuple[str, float]:
+        """What it prints, and the seconds that it takes: taken on the spot, how the bench waits is no part of it."""
         source, target = self.hosts.backend.root(SOURCE), self.hosts.backend.root(THEIR_TARGET)
         command = shlex.join(
             [
-                *("rsync", "-aHAX", "--numeric-ids", "--delete", "--stats", "--no-human-readable"),
+                *("rsync", "-aHAX", "--numeric-ids", "--delete", *options),
                 *("-e", f"ssh -F {source}/.ssh/bench_config"),
                 *(f"{source}/{TREE}/", f"target:{target}/{TREE}/"),
             ]
         )
-        # Taken on the spot: how the bench waits for a program is no part of the program.
         out = self.hosts.run(SOURCE, f'a=$(date +%s%N); {command} || exit; echo "took $(($(date +%s%N) - a))"')
-        return Measured(
-            _stated(out, r"^took (\d+)") / 1e9,
-            _stated(out, r"^Total bytes sent: (\d+)"),
-            _stated(out, r"^Number of regular files transferred: (\d+)"),
-            counts={"bytes received": _stated(out, r"^Total bytes received: (\d+)")},
-        )
+        said, _, took = out.rpartition("took ")
+        return said, int(took) / 1e9
 
 
 def _add(parts: dict[str, float], name: str, since: float) -> float:

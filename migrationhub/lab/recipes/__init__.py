@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from migrationhub.lab.recipes.base import BASE, BOOTSTRAP, DEBIAN, DEBIAN_NETWORKD, Recipe
 from migrationhub.lab.recipes.shop import FILES, SHOP_DB, SHOP_WEB, WIKI
+from migrationhub.lab.recipes.virtual import DEBIAN_VIRTUAL, LVM, SHOP_DB_MACHINE, ZFS
 from migrationhub.lab.state import LabProblem
 
-RECIPES = {one.name: one for one in (BOOTSTRAP, BASE, DEBIAN, DEBIAN_NETWORKD, SHOP_DB, SHOP_WEB, FILES, WIKI)}
+CONTAINERS = (BOOTSTRAP, BASE, DEBIAN, DEBIAN_NETWORKD, SHOP_DB, SHOP_WEB, FILES, WIKI)
+RECIPES = {one.name: one for one in (*CONTAINERS, DEBIAN_VIRTUAL, SHOP_DB_MACHINE, LVM, ZFS)}
 
 
 def recipe(name: str) -> Recipe:

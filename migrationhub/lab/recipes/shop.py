@@ -30,6 +30,7 @@ def service(description: str, program: str, user: str, *, after: str = "", **env
 
 # About 120 MB with scale 6: over the slow link of `shop-db` the copy spans checkpoints, which come every 30 s.
 POSTGRESQL_CONF = """\
+port = 5432
 listen_addresses = '*'
 max_connections = 30
 shared_buffers = 32MB
@@ -47,7 +48,8 @@ host shop shop 127.0.0.0/8 trust
 END
 chown postgres:postgres /etc/postgresql/15/main/*.conf
 chown -R postgres:postgres /etc/postgresql/15/main/conf.d
-pg_ctlcluster 15 main start
+# A build shares the machine's network, where somebody may have this port.
+pg_ctlcluster 15 main start -o "-c listen_addresses=''"
 as_postgres() { setpriv --reuid postgres --regid postgres --init-groups env HOME=/var/lib/postgresql "$@"; }
 cd /
 as_postgres psql -qc 'CREATE ROLE shop LOGIN' -c 'CREATE DATABASE shop OWNER shop'

@@ -72,6 +72,7 @@ class Appliance:
         self.tokens = Tokens(self.store, self.accounts, settings.token_seconds)
         self.faults = Faults(settings.directory)
         self.discovered: list[Json] = []  # machines that VME only found, of tests
+        self.auto_recover_power = False  # of the cloud; changed by tests
         self.instances = Instances(settings, self.store, self.catalog, backend)
         self.work = Work(
             settings,

@@ -94,7 +94,7 @@ def zones(app: Appliance, request: Request) -> Json:
             "status": "ok",
             "enabled": True,
             "zoneType": {"id": catalog.number_of("zone type"), "code": "standard", "name": "HPE VM"},
-            "autoRecoverPowerState": False,
+            "autoRecoverPowerState": app.auto_recover_power,
             "groups": [catalog.group],
         }
     ]

@@ -6,11 +6,15 @@ import secrets
 import sys
 from typing import Any
 
+from allauth.mfa.models import Authenticator
 from django.contrib.auth.models import User
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.core.validators import validate_email
+from django.db import transaction
+
+from migrationhub.audit.record import record
 
 
 class Command(BaseCommand):
@@ -27,8 +31,16 @@ class Command(BaseCommand):
         parser.add_argument("--staff", action="store_true", help="may make projects")
         parser.add_argument("--full-name", default="", help="as pages show the person")
         parser.add_argument("--email", default="")
+        parser.add_argument(
+            "--without-second-factor",
+            action="store_true",
+            help="take authenticator app and recovery codes of an account away, for a lost phone; nothing else changes",
+        )
 
     def handle(self, *args: Any, name: str, **options: Any) -> None:
+        if options["without_second_factor"]:
+            self.take_factor_away(name)
+            return
         stream = options.get("stdin") or sys.stdin
         given = "" if stream.isatty() else stream.readline().rstrip("\r\n")
         password = given or secrets.token_urlsafe(12)
@@ -36,6 +48,17 @@ class Command(BaseCommand):
         self.stdout.write(f"The account {name} was {'made' if made else 'changed: it has a new password'}.")
         if not given:
             self.stdout.write(f"Its password: {password}")
+
+    def take_factor_away(self, name: str) -> None:
+        user = User.objects.filter(username__iexact=name).first()
+        if user is None:
+            raise CommandError(f"There is no account “{name}”.")
+        with transaction.atomic():
+            rows = list(Authenticator.objects.filter(user=user))
+            for row in rows:
+                row.delete()
+        had = "had none" if not rows else "has none any more: its password alone opens it"
+        self.stdout.write(f"Second factor: the account {user} {had}.")
 
 
 def account(name: str, password: str, *, staff: bool = False, full_name: str = "", email: str = "") -> bool:
@@ -59,5 +82,7 @@ def account(name: str, password: str, *, staff: bool = False, full_name: str = "
         words = " ".join(error.messages)
         raise CommandError(f"The account “{name}” was not {'made' if made else 'changed'}: {words}") from error
     user.set_password(password)
-    user.save()
+    with transaction.atomic():
+        user.save()
+        record("account.create" if made else "account.password_set", user, after={"staff": user.is_staff})
     return made

@@ -18,7 +18,8 @@ from migrationhub.lib.findings import Problem
 class Command(BaseCommand):
     help = (
         "Measure our rsync mover against plain rsync -aHAX --numeric-ids --delete over the same SSH: nothing changed, "
-        "some changes, initial copy; interleaved, medians of all rounds, in seconds."
+        "some changes, initial copy, and a final sync against rsync with a dry run by checksum after it; interleaved, "
+        "medians of all rounds, in seconds."
     )
     requires_system_checks: list[str] = []  # it needs no database
 

@@ -1,4 +1,4 @@
-"""`manage.py lab up|down|status|exec`: the small data centre for tests, the demo and newcomers."""
+"""`manage.py lab up|down|status|exec|images`: the small data centre for tests, the demo and newcomers."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from migrationhub.lab.datacentre import Datacentre
+from migrationhub.lab.images import Images
+from migrationhub.lab.kinds import choose
+from migrationhub.lab.recipes import CONTAINERS
 from migrationhub.lab.state import Lab
 from migrationhub.lib.findings import Problem
 
@@ -27,6 +30,7 @@ class Command(BaseCommand):
         acts.add_parser("down", help="remove everything but the cache of images")
         status = acts.add_parser("status", help="what runs")
         status.add_argument("--json", action="store_true")
+        acts.add_parser("images", help="build the images that are missing, where nspawn hosts work")
         run = acts.add_parser("exec", help="run a command in a host: exec NAME -- COMMAND …")
         run.add_argument("name")
         run.add_argument("command", nargs="+")
@@ -42,12 +46,27 @@ class Command(BaseCommand):
             elif act == "down":
                 centre.down()
                 self.say("nothing is left but the cache of images")
+            elif act == "images":
+                self.build_images(centre.lab)
             elif act == "status":
                 self.status(centre, options["json"])
             else:
                 self.execute_in(centre, options["name"], options["command"])
         except Problem as problem:
             raise CommandError(str(problem)) from problem
+
+    def build_images(self, lab: Lab) -> None:
+        """Of the machines in containers; those of emulated machines are built when one is made."""
+        kind, why = choose(lab)
+        if kind != "nspawn":
+            self.say(f"no images are needed: {why}")
+            return
+        images = Images(lab.cache)
+        for one in CONTAINERS:
+            if not images.path(one.name).is_dir():
+                self.say(f"building the image “{one.name}”")
+            with images.image(one.name):
+                pass
 
     def say(self, text: str) -> None:
         self.stderr.write(text)

@@ -15,13 +15,14 @@ from typing import Any
 from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandParser
-from django.db import DatabaseError, connection
+from django.db import Error, connection
 
 from servers import tasks
 
 MANAGE = str(Path(settings.BASE_DIR) / "manage.py")
 # Workers finish the act in hand; acts are short, and a message that nobody finished is found again.
 STOP_LIMIT = 30
+MOST_PATIENCE = 16
 PR_SET_PDEATHSIG = 1  # prctl(2)
 LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -47,7 +48,9 @@ class Child:
         self.started = time.monotonic()
         pids = Path(settings.VAR_DIR) / "pids"
         pids.mkdir(parents=True, exist_ok=True)
-        (pids / self.name).write_text(f"{self.process.pid}\n")
+        new = pids / f"{self.name}.new"
+        new.write_text(f"{self.process.pid}\n")
+        new.replace(pids / self.name)  # whoever reads it in this moment finds a whole number
 
     def ended(self) -> bool:
         return self.process is not None and self.process.poll() is not None
@@ -71,6 +74,7 @@ class Command(BaseCommand):
     help = "Run web (gunicorn), task workers (qcluster) and controller together; stop them cleanly on SIGTERM."
 
     look_at = 0.0  # when to look for stuck workers next
+    patience = 1  # with workers that were started, in times of TASK_PATIENCE
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--bind", default="127.0.0.1:8000", help="address:port of the web pages")
@@ -80,6 +84,8 @@ class Command(BaseCommand):
         call_command("collectstatic", interactive=False, verbosity=0)
         manage = [sys.executable, MANAGE]
         web = [sys.executable, "-m", "gunicorn", "migrationhub.wsgi", "--bind", options["bind"], "--no-control-socket"]
+        # One of its workers that is told to stop while it starts does not hear it, and is killed after this time.
+        web += ["--graceful-timeout", str(STOP_LIMIT // 2)]
         children = [
             Child("web", [*web, "--worker-class", "gthread", "--workers", "2", "--threads", "4", "--timeout", "60"]),
             Child("qcluster", [*manage, "qcluster"]),
@@ -103,15 +109,22 @@ class Command(BaseCommand):
         self.stop(children)
 
     def free_stuck(self, workers: Child) -> None:
-        """End task workers that wait beside messages; the loop starts them again."""
-        if time.monotonic() < self.look_at or workers.age() < settings.TASK_PATIENCE:
+        """End task workers that wait beside messages; the loop starts them again.
+
+        Each time they are given longer: on a machine so busy that they take that long to start, they would never do.
+        """
+        young = workers.age() < settings.TASK_PATIENCE * self.patience
+        if time.monotonic() < self.look_at or workers.ended() or young:
             return
         self.look_at = time.monotonic() + settings.TASK_PATIENCE / 6
         try:
             if tasks.stalled():
                 self.stderr.write("Messages wait and no worker takes them; the workers are started anew.")
                 workers.signal(signal.SIGKILL)
-        except DatabaseError as error:
+                self.patience = min(self.patience * 2, MOST_PATIENCE)
+            else:
+                self.patience = 1
+        except Error as error:
             self.stderr.write(f"The database does not answer: {error}")
         finally:
             connection.close()

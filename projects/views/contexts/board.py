@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from django.db.models import QuerySet
@@ -16,7 +16,7 @@ from projects.models import Hold, Migration, Step, Wave
 from projects.offers import Offer
 from projects.steps.base import Lane
 
-from .gates import Gate, gates_of, open_holds
+from .gates import Gate, defects_of, gates_of, open_holds, passes_of
 from .lanes import SHORT, Cell, cells, newest_runs
 
 PERSON, ITSELF, SETTLED = "person", "itself", "settled"
@@ -68,7 +68,10 @@ class Row:
     def button(self) -> Offer | None:
         """The one act on the board; the others are on the server's page."""
         codes = ("retry", "complete", "start") if self.group == PERSON else ()
-        return next((offer for offer in self.offers if offer.enabled and offer.code in codes), None)
+        acts = [offer for offer in self.offers if offer.code in codes]
+        grey = [offer for offer in acts if offer.code == "retry"]  # what failed always has its way on, and why not now
+        found = next((offer for offer in acts if offer.enabled), grey[0] if grey else None)
+        return replace(found, style="plain") if found else None  # one filled button in a view is the wave's own
 
 
 @dataclass
@@ -96,6 +99,8 @@ def board(request: HttpRequest, wave: Wave, migrations: QuerySet[Migration]) -> 
         "without_steps": [lane.migration for lane in everything if not lane.steps],
         "applications": _applications(request, wave, lanes, role),
         "holds": open_holds(lanes),
+        "passes": passes_of(lanes),
+        "defects": defects_of(lanes),
         "may_release": role in RUN,
         "releasable": (Hold.Kind.PERSON,),
         "wave_acts": offering.wave_offers(wave, request.user, [lane for lane in lanes if _is_open(lane)]),

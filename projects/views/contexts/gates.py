@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from projects import digest
-from projects.models import Application, Approval, Decision, Hold
+from projects import approvals, digest
+from projects.models import Application, Approval, BreakGlass, Decision, Defect, Hold
 from projects.offers import Offer
 from projects.steps.base import Lane
+from projects.templatetags.hub import person
 
 SIGNS = {
     Approval.State.REQUESTED: "ready",
@@ -15,6 +16,8 @@ SIGNS = {
     Approval.State.REJECTED: "failed",
     Approval.State.MORE_TIME: "held",
     Approval.State.STALE: "relook",
+    Approval.State.EXPIRED: "failed",
+    Approval.State.PASSED: "glass",
 }
 NAMES = {Approval.Gate.SIGN_OFF: "Sign-off", Approval.Gate.GO: "Go"}
 
@@ -31,6 +34,13 @@ class Gate:
     last: Decision | None = None
     changes: list[str] = field(default_factory=list)  # since the last answer, where it needs another look
     offers: list[Offer] = field(default_factory=list)
+    left: str = ""  # "1 of 2 signatures", where more than one is needed
+    signatures: list[Decision] = field(default_factory=list)  # the yeses that count now, where more than one is needed
+
+    @property
+    def last_by(self) -> str:
+        """Who answered last, and for whom, where it was in another's place."""
+        return decided_by(self.last) if self.last else ""
 
 
 def gates_of(lanes: list[Lane], offers: list[Offer]) -> list[Gate]:
@@ -56,7 +66,29 @@ def _gate(gate: str, application: Application, approval: Approval | None, offers
     if last is not None and last.digest != approval.digest:
         changes = digest.difference(last.subject, approval.subject)
     state = SIGNS[Approval.State(approval.state)]
-    return Gate(name, application, approval, state, approval.get_state_display(), last, changes, offers)
+    word, left = approval.get_state_display(), approvals.left_words(approval)
+    signed = approvals.signatures(approval) if left else []
+    return Gate(name, application, approval, state, word, last, changes, offers, left, signed)
+
+
+def decided_by(decision: Decision) -> str:
+    """Who said it: "Anna Muster for Ben Huber", where somebody answered in another's place."""
+    name = person(decision.user)
+    return f"{name} for {person(decision.on_behalf_of)}" if decision.on_behalf_of else name
+
+
+def passes_of(lanes: list[Lane]) -> list[BreakGlass]:
+    """Break-glass of the lanes' applications, each once, the loudest first."""
+    seen = {each.pk: each for lane in lanes for each in lane.passes}
+    order = list(BreakGlass.State.values)  # unconfirmed, in order, not in order
+    loudest = {order[0]: 0, order[2]: 1, order[1]: 2}
+    return sorted(seen.values(), key=lambda each: (loudest[each.state], -each.pk))
+
+
+def defects_of(lanes: list[Lane]) -> list[Defect]:
+    """Unsettled defects of the lanes' applications, each once, blocking ones first."""
+    seen = {each.pk: each for lane in lanes for each in lane.defects}
+    return sorted(seen.values(), key=lambda each: (Defect.Severity.values.index(each.severity), each.number))
 
 
 def open_holds(lanes: list[Lane]) -> list[Hold]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from projects import attempts
 from projects.lanes import running_actions
@@ -12,6 +12,8 @@ from projects.steps import MODULES
 from projects.steps.base import Lane, Unmet
 from projects.templatetags.hub import is_stale
 from servers.models import Run
+
+from .records import open_keys
 
 State = Step.State
 Kind = Step.Kind
@@ -29,6 +31,9 @@ SHORT = {
     Kind.CUTOVER: "Cutover events",
     Kind.VALIDATION: "Final validation",
 }
+# A sync ends with a restart of the clone; who asks it soon after that finds nobody, for so long at most.
+RESTART_BEGINS, RESTART_TAKES = timedelta(seconds=60), timedelta(seconds=90)
+RESTARTS = "The clone was restarted after the sync. It answers in a moment; if not, it is shown as unknown."
 # After these steps people decide: the dashed line.
 GATES_AFTER = (Kind.UAT, Kind.FINAL, Kind.VALIDATION)
 
@@ -79,15 +84,7 @@ class Cell:
 
 def newest_runs(lanes: list[Lane]) -> dict[str, Run]:
     """The newest run of each action that runs or failed, by work key: one query."""
-    keys = [
-        action.work_key
-        for lane in lanes
-        for attempts in lane.attempts.values()
-        for attempt in attempts
-        if attempt.state in StepAttempt.OPEN
-        for action in attempt.actions.all()
-        if action.state in (Action.State.RUNNING, Action.State.FAILED)
-    ]
+    keys = open_keys(lanes)
     if not keys:
         return {}
     return {
@@ -126,16 +123,27 @@ def _draw_attempt(lane: Lane, cell: Cell, actions: list[Action]) -> None:
     lost = cell.run is not None and cell.run.is_open and cell.run.contact_lost_since is not None
     # What waits for a person's word is no work in hand: the step is at the people.
     planned = any(action.state == Action.State.PLANNED and not attempts.waits(lane, action) for action in actions)
-    if lost:
+    if lost and cell.run is not None and restarts(lane, cell.run):
+        cell.word, cell.missing = "Restarting", RESTARTS
+    elif lost:
         cell.state, cell.word = "unknown", "Unknown"
     elif attempt.state == StepAttempt.State.CANCELLING:
         cell.word = "Stopping"
     elif attempt.state == StepAttempt.State.RUNNING and cell.action is None:
-        if planned and lane.held_by("person"):
-            cell.state, cell.word = "held", "Held"
+        if planned and (held := attempts.next_held(lane, attempt)):
+            cell.state, cell.word, cell.missing = "held", "Held", " ".join(item.text for item in held)
         elif not planned and attempt.mode == StepAttempt.Mode.REAL:
             cell.missing = MODULES[cell.step.kind].unfinished(lane)
             cell.word = "Test open" if cell.step.kind == Kind.UAT and lane.uat_hold else "For people"
+
+
+def restarts(lane: Lane, run: Run) -> bool:
+    """Whether what does not answer is the clone that we restarted ourselves: each sync ends with that."""
+    target, sync, lost = lane.migration.target, lane.last_sync, run.contact_lost_since
+    if target is None or sync is None or lost is None or target.name not in run.reason:
+        return False
+    silent = lane.now - lost
+    return timedelta() <= lost - sync.created_at < RESTART_BEGINS and silent < RESTART_TAKES
 
 
 def _now(lane: Lane, made: list[Cell]) -> Cell:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -15,12 +16,24 @@ from django.utils.cache import patch_vary_headers
 
 from projects.models import Action, Approval, Hold, Migration, Project, Step, StepAttempt, Wave
 from projects.templatetags.hub import STALE_AFTER
-from servers.models import Run
+from servers import lease
+from servers.models import Lease, Run
 from servers.models.run import OPEN
+
+from .. import kept
+
+
+@dataclass(frozen=True)
+class Control:
+    """Whether anything moves: without the controller, what runs is not looked at and nothing new starts."""
+
+    down: bool
+    since: datetime | None = None  # of the last sign of life; None: there was none yet
 
 
 def tag_of(migrations: QuerySet[Migration]) -> str:
-    """Versions, last observations and freshness of everything that pages draw of these migrations: one query."""
+    """Versions, last observations and freshness of everything that pages draw of these migrations, and whether the
+    controller lives: one query."""
     scope = migrations.order_by()
     ids = scope.values("pk")
     keys = Action.objects.filter(attempt__step__migration__in=ids).values("work_key")
@@ -35,12 +48,27 @@ def tag_of(migrations: QuerySet[Migration]) -> str:
         _part("a", StepAttempt.objects.filter(step__migration__in=ids), Count("pk", filter=Q(finished_at=None))),
         _part("c", closed, Sum("pk")),
         _part("h", Hold.objects.filter(project__in=scope.values("project"), released_at=None), Sum("pk")),
+        _part("o", _overdue(scope), Sum("pk")),
         _part("g", Approval.objects.filter(wave__in=scope.values("wave")), Sum("version")),
         _part("r", runs, Sum("version")),
         _part("f", runs.filter(stale), Sum("pk")),
+        _part("l", Lease.objects.filter(lease.alive()), Sum("pk")),
     ]
     rows = parts[0].union(*parts[1:], all=True).order_by("part")
     return "-".join(f"{part}{count}.{total or 0}" for part, count, total in rows)
+
+
+def _overdue(migrations: QuerySet[Migration]) -> QuerySet[Hold]:
+    """Tests whose promised end is over: that comes about by itself."""
+    open_ones = Hold.objects.filter(kind=Hold.Kind.UAT, project__in=migrations.values("project"), released_at=None)
+    return open_ones.filter(until__lte=timezone.now())
+
+
+def control_of(tag: str) -> Control:
+    """What a tag says of the controller; only one that does not answer costs a query."""
+    if any(part.startswith("l") and not part.startswith("l0") for part in tag.split("-")):
+        return Control(down=False)
+    return Control(down=True, since=Lease.objects.values_list("beat_at", flat=True).first())
 
 
 def _part(name: str, rows: QuerySet[Any], total: Any) -> QuerySet[Any, Any]:
@@ -73,7 +101,9 @@ def page(
         live = {"tag": tag, "every": every if alive and migrations is not None else 0, "oob": bool(region)}
         name = zone or (project.time_zone if project else "UTC")
         with timezone.override(ZoneInfo(name)):
-            values = {**context(), "project": project, "live": live, "zone": name}
+            control = control_of(tag) if live["every"] else Control(down=False)
+            values = {**context(), "project": project, "live": live, "zone": name, "control": control}
+            values["kept"] = {} if region else kept.take(request)
             response = render(request, f"{template}#{region}" if region else template, values)
     patch_vary_headers(response, ["HX-Request"])
     response["Cache-Control"] = "no-store"

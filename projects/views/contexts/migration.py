@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from django.db.models import Max
 from django.http import HttpRequest
 
-from projects import abort
+from projects import abort, approvals, giving_up, uat_runs
 from projects import offers as offering
-from projects.access import RUN, may_sign, role_in
+from projects.access import PLAN, RUN, role_in
 from projects.lanes import application_lanes, lane_of
-from projects.models import ChecklistItem, Hold, Migration, Step, StepAttempt
+from projects.models import Action, Hold, Migration, Step, StepAttempt
 from projects.steps.base import Lane
-from servers.models import Placement, Probe, ProbeResult, Run, RunEvent, ServiceRecord, SyncPoint
+from servers.models import Probe, ProbeResult, Run, RunEvent, ServiceRecord
 
-from .gates import gates_of, open_holds
-from .lanes import OVER, SHORT, Cell, cells, newest_runs
+from .checks import passable, shown
+from .gates import defects_of, gates_of, open_holds, passes_of
+from .lanes import OVER, Cell, cells
+from .records import Records, records_of
 
 Kind = Step.Kind
-ROWS = 20  # of a long list; the rest is on pages of their own
-CHECK_SIGNS = {"open": "open", "done": "done", "failed": "failed", "not_applicable": "not_applicable"}
 ACTION_SIGNS = {"planned": "waiting"}
 RUN_SIGNS = {"queued": "waiting", "succeeded": "done", "cancelling": "running", "lost": "unknown"}
 
@@ -39,18 +36,18 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Check:
-    item: ChecklistItem
-    state: str
-    mine: bool  # may be answered by whoever looks
-
-
-@dataclass(frozen=True)
 class ProbeRow:
     probe: Probe
     columns: list[tuple[str, ProbeResult | None, str]]  # place, newest result, sign
     state: str
     word: str
+
+
+def told(offer: offering.Offer, lane: Lane, records: Records) -> offering.Offer:
+    """A sync that may be started now says what it takes away from the clone."""
+    if not offer.enabled or offer.label != offering.START_WORDS[Kind.DELTA]:
+        return offer
+    return replace(offer, why=uat_runs.thrown_away([lane], records.tests, records.tests_runs))
 
 
 def run_sign(run: Run) -> str:
@@ -73,13 +70,16 @@ def load(migration: Migration) -> tuple[Lane, list[Lane]]:
 
 def migration_page(request: HttpRequest, migration: Migration) -> dict[str, Any]:
     lane, lanes = load(migration)
+    migration = lane.migration  # the same row with everything beside it
     role = role_in(migration.project, request.user)
     if not lane.steps:
         return {"migration": migration, "role": role, "lane": None}
-    runs = newest_runs([lane])
-    seven = cells(lane, runs)
+    records = records_of([lane])
+    seven = cells(lane, records.runs)
     now = next(cell for cell in seven if cell.is_now)
+    coming = next_cell(seven, now)
     acts = offering.lane_offers(lane, role)
+    owns = approvals.answers_for(lane, request.user)
     decisions: list[offering.Offer] = []
     if migration.wave is not None and migration.application is not None:
         decisions = offering.application_offers(migration.wave, migration.application, request.user, lanes, role)
@@ -92,13 +92,16 @@ def migration_page(request: HttpRequest, migration: Migration) -> dict[str, Any]
         "attempt": now.attempt or lane.last_attempt(now.step.kind),
         "parts": parts(now.attempt),
         "events": list(RunEvent.objects.filter(run=now.run).order_by("-pk")[:8])[::-1] if now.run else [],
-        "acts": [offer for offer in acts if offer.code != "abort"],
-        "next": next_cell(seven, now),
+        "acts": [told(offer, lane, records) for offer in acts if offer.code not in ("abort", "take-back")],
+        "give_up": now.run if now.run and role in RUN and not giving_up.unmet(now.run) else None,
+        "next": coming,
         "gates": gates_of(lanes, decisions),
         "uat_acts": [offer for offer in decisions if offer.code in ("uat-open", "uat-end")],
-        "checks": [
-            (SHORT[Kind(kind)], rows) for kind, rows in checklist(request, lane, role) if _is_begun(seven, kind)
-        ],
+        "checks": shown(request, lane, records, role, now, coming),
+        "passes": passes_of([lane]),
+        "defects": defects_of([lane]),
+        "may_raise": bool(migration.wave and migration.application) and (owns or role in RUN),
+        "passable": passable(lane, now, coming) if role in PLAN and migration.state == Migration.State.OPEN else [],
         "holds": open_holds([lane]),
         "may_release": role in RUN,
         "releasable": (Hold.Kind.PERSON,),
@@ -106,7 +109,8 @@ def migration_page(request: HttpRequest, migration: Migration) -> dict[str, Any]
         "may_schedule": not lane.over(Step.Kind.STOP) and not lane.open_attempt(Step.Kind.STOP),
         "way_back": abort.abort_unmet(lane),
         "abort": next((offer for offer in acts if offer.code == "abort"), None),
-        **data(migration, lane),
+        "take_back": next((offer for offer in acts if offer.code == "take-back"), None),
+        **data(lane, records),
     }
 
 
@@ -118,10 +122,18 @@ def parts(attempt: StepAttempt | None) -> list[Part]:
             action.title,
             ACTION_SIGNS.get(action.state, action.state),
             action.reason if action.state in ("not_applicable", "failed", "cancelled") else "",
-            "" if action.reversible == "yes" else action.get_reversible_display(),
+            reversible_words(action),
         )
         for action in attempt.actions.all()
     ]
+
+
+def reversible_words(action: Action) -> str:
+    """Whether and by what it is taken back; "" for what changes nothing."""
+    title = str(action.undo.get("title", ""))
+    if title:
+        return f"{action.get_reversible_display()}: {title[0].lower()}{title[1:]}."
+    return "" if action.reversible == Action.Reversible.YES else action.get_reversible_display()
 
 
 def next_cell(seven: list[Cell], now: Cell) -> Cell | None:
@@ -132,52 +144,18 @@ def next_cell(seven: list[Cell], now: Cell) -> Cell | None:
     return next((cell for cell in later if cell.step.state not in OVER and cell.step.kind != Step.Kind.DELTA), None)
 
 
-def _is_begun(seven: list[Cell], kind: str) -> bool:
-    """Steps that are far off keep their checklist to themselves."""
-    cell = next(cell for cell in seven if cell.step.kind == kind)
-    return cell.is_now or cell.step.started_at is not None or cell.step.state in OVER
-
-
-def checklist(request: HttpRequest, lane: Lane, role: str | None) -> list[tuple[str, list[Check]]]:
-    """Items by kind of step. Who may answer is decided again when the answer comes."""
-    application = lane.migration.application
-    owner = application is not None and may_sign(application, request.user)
-    found: list[tuple[str, list[Check]]] = []
-    for kind in Step.ORDER:
-        step = lane.steps[kind]
-        items = lane.checklist.get(step.pk, [])
-        closed = step.state in (Step.State.DONE, Step.State.SKIPPED) or lane.migration.state != Migration.State.OPEN
-        rows = [
-            Check(
-                item,
-                CHECK_SIGNS[item.state],
-                not closed and not item.automatic and (owner if item.role == "owner" else role in RUN),
-            )
-            for item in items
-        ]
-        if rows:
-            found.append((kind, rows))
-    return found
-
-
-def data(migration: Migration, lane: Lane) -> dict[str, Any]:
+def data(lane: Lane, records: Records) -> dict[str, Any]:
     """What came of it: syncs, services, probes, runs, machines."""
-    keys = [
-        action.work_key for attempts in lane.attempts.values() for each in attempts for action in each.actions.all()
-    ]
-    runs = list(Run.objects.filter(work_key__in=keys).order_by("-pk")[:ROWS])
-    syncs = SyncPoint.objects.filter(source=migration.source_id, target=migration.target_id).order_by("-number")
-    record = ServiceRecord.objects.filter(server=migration.source_id).order_by("-pk").first()
+    migration = lane.migration
+    record = records.services.get(migration.source_id)
     return {
-        "runs": [(run, run_sign(run)) for run in runs],
-        "syncs": list(syncs[:ROWS]),
+        "runs": [(run, run_sign(run)) for run in records.history],
+        "syncs": records.syncs.get(migration.target_id or 0, []),
         "record": record,
         "services": services_of(record, list(migration.services)),
         "stopped": lane.over(Step.Kind.STOP),
-        "probes": probe_rows([migration.source_id])[migration.source_id],
-        "placement": Placement.objects.filter(server=migration.target_id).select_related("platform").first()
-        if migration.target_id
-        else None,
+        "probes": probe_rows(records, migration.source_id),
+        "placement": records.placements.get(migration.target_id or 0),
     }
 
 
@@ -199,19 +177,15 @@ def _recorded(units: dict[str, dict[str, Any]], name: str) -> str:
     return ", ".join(word for word in words if word)
 
 
-def probe_rows(sources: Iterable[int]) -> dict[int, list[ProbeRow]]:
-    """By source: each probe with its newest answer on source, clone and target. Two queries."""
-    probes = list(Probe.objects.filter(server__in=list(sources)))
-    newest = ProbeResult.objects.filter(probe__in=probes).order_by().values("probe", "place").annotate(last=Max("pk"))
-    answers = ProbeResult.objects.filter(pk__in=newest.values("last")) if probes else []
-    results = {(result.probe_id, result.place): result for result in answers}
-    rows: dict[int, list[ProbeRow]] = defaultdict(list)
-    for probe in probes:
+def probe_rows(records: Records, source: int) -> list[ProbeRow]:
+    """Each probe of a source with its newest answer on source, clone and target."""
+    rows = []
+    for probe in records.probes.get(source, []):
         columns = []
         for place in Probe.Place.values:
-            result = results.get((probe.pk, place))
+            result = records.results.get((probe.pk, place))
             columns.append((place, result, result_sign(result) if place in probe.places else "not_applicable"))
-        rows[probe.server_id].append(ProbeRow(probe, columns, *verdict(columns)))
+        rows.append(ProbeRow(probe, columns, *verdict(columns)))
     return rows
 
 

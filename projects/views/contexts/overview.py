@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 from django.contrib.auth.models import AnonymousUser, User
 from django.db.models import Count, Exists, OuterRef, Q
 from django.utils import timezone
 
-from projects import offers as offering
 from projects.access import Role
 from projects.models import Membership, Migration, Project, Step, Wave
+from projects.waiting import waits_for_me
+from projects.waiting_entry import Waiting
 
 ROLES = {Role.LEAD: "you lead", Role.OPERATOR: "you operate", Role.OWNER: "you own", Role.MANAGER: "you read"}
 
@@ -68,7 +68,27 @@ class Line:
     role: str
     counts: Counts
     waves: list[Wave] = field(default_factory=list)
-    next_window: datetime | None = None
+
+
+KINDS = (("decide", "To decide"), ("do", "To do"), ("open", "Under way"))
+AT_ONCE = 12  # of a group; the rest is folded
+
+
+@dataclass
+class Group:
+    """Things that wait, of one kind."""
+
+    key: str
+    title: str
+    items: list[Waiting]
+
+    @property
+    def first(self) -> list[Waiting]:
+        return self.items[:AT_ONCE]
+
+    @property
+    def rest(self) -> list[Waiting]:
+        return self.items[AT_ONCE:]
 
 
 def counts_by_project(user: User | AnonymousUser) -> dict[int, Counts]:
@@ -107,14 +127,29 @@ def overview(user: User | AnonymousUser) -> dict[str, Any]:
     rows = Wave.objects.filter(pk__in=visible).annotate(
         left=Count("migrations", filter=Q(migrations__state=Migration.State.OPEN))
     )
-    for wave in rows.filter(left__gt=0).order_by("number"):
+    for wave in rows.filter(left__gt=0).select_related("project").order_by("number"):
         waves[wave.project_id].append(wave)
     now = timezone.now()
     lines = []
     for membership in memberships:
         mine = waves[membership.project_id]
-        ahead = [wave.starts_at for wave in mine if wave.starts_at and wave.starts_at > now]
         role = ROLES[Role(membership.role)]
-        lines.append(Line(membership.project, role, counts[membership.project_id], mine, min(ahead) if ahead else None))
+        lines.append(Line(membership.project, role, counts[membership.project_id], mine))
     may_make = user.is_staff or any(membership.role == Role.LEAD for membership in memberships)
-    return {"waiting": offering.waits_for_me(user), "lines": lines, "may_make": may_make}
+    waiting = waits_for_me(user, {membership.project_id: membership.role for membership in memberships})
+    ahead = [wave for each in waves.values() for wave in each if wave.starts_at and wave.starts_at > now]
+    return {
+        "waiting": waiting,
+        "groups": grouped(waiting),
+        "ahead": min(ahead, key=lambda wave: wave.starts_at or now, default=None),
+        "lines": lines,
+        "may_make": may_make,
+    }
+
+
+def grouped(waiting: list[Waiting]) -> list[Group]:
+    """What waits, urgent things first; groups without anything are left out."""
+    calm = [item for item in waiting if not item.urgent]
+    parts = [Group("urgent", "Urgent", [item for item in waiting if item.urgent])]
+    parts += [Group(key, title, [item for item in calm if item.kind == key]) for key, title in KINDS]
+    return [part for part in parts if part.items]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,10 +11,12 @@ from typing import Any
 from django.contrib.auth.models import AnonymousUser, User
 from django.db.models import Prefetch, Q, QuerySet
 
-from projects.models import Action, Application, Hold, Migration, Project, Step, Wave
+from projects.models import Action, Application, BreakGlass, Hold, Migration, Project, Step, Wave
+from projects.models.project import seen_in_wave
 from servers.models import Run
 from servers.models.run import OPEN
 
+from .break_glass import passes_seen, words
 from .lanes import OVER, SHORT
 from .overview import Counts
 
@@ -77,6 +80,7 @@ def _counts(steps: list[Step]) -> Step:
 def progress(user: User | AnonymousUser, project: Project, migrations: QuerySet[Migration]) -> dict[str, Any]:
     stands = servers(migrations)
     waves = Wave.objects.visible_to(user).filter(project=project).order_by("number")
+    passes = list(passes_seen(user, project))
     return {
         "counts": counts(stands),
         "tally": sorted(Counter((each.state, each.word) for each in stands).items(), key=lambda pair: -pair[1]),
@@ -86,6 +90,8 @@ def progress(user: User | AnonymousUser, project: Project, migrations: QuerySet[
         "blocks": [each for each in stands if each.state in ("failed", "unknown", "held")]
         + [each for each in stands if each.state in ("waiting", "ready", "undone") and each.why],
         "holds": _holds(user, project),
+        "passes": passes,
+        "passes_words": words(passes),
         "stands": stands,
     }
 
@@ -94,7 +100,8 @@ def _holds(user: User | AnonymousUser, project: Project) -> list[Hold]:
     """Open holds of more than one server; of applications only those that this person may see."""
     mine = Application.objects.visible_to(user).order_by().values("pk")
     holds = Hold.objects.filter(project=project, released_at=None, migration=None)
-    return list(holds.filter(Q(application=None) | Q(application__in=mine)).select_related("by", "application"))
+    seen = Q(application=None) | Q(wave=None, application__in=mine) | seen_in_wave(user)
+    return list(holds.filter(seen).select_related("by", "application"))
 
 
 def counts(stands: list[Stand]) -> Counts:
@@ -135,12 +142,28 @@ def _by_step(stands: list[Stand]) -> list[dict[str, Any]]:
     ]
 
 
-HEADER = ["server", "application", "wave", "state", "step", "step state", "why", *SHORT.values(), "began", "completed"]
+HEADER = [
+    "server",
+    "application",
+    "wave",
+    "state",
+    "step",
+    "step state",
+    "why",
+    *SHORT.values(),
+    "began",
+    "completed",
+    "break-glass",
+    "break-glass passes",
+]
 
 
-def csv_rows(migrations: QuerySet[Migration]) -> list[list[str]]:
-    """One row for each server; times in UTC, ISO 8601."""
-    rows = []
+def csv_rows(migrations: QuerySet[Migration], passes: Iterable[BreakGlass] = ()) -> list[list[str]]:
+    """One row for each server; times in UTC, ISO 8601. `passes`: break-glass, which stands in every report."""
+    rows, glass = [], defaultdict(list)
+    for made in passes:
+        words = f"{made.get_gate_display()} by {made.by}: {made.reason} ({made.get_state_display().lower()})"
+        glass[made.wave_id, made.application_id].append(words)
     for each in servers(migrations):
         migration, steps = each.migration, {step.kind: step for step in each.migration.steps.all()}
         began = min((step.started_at for step in steps.values() if step.started_at), default=None)
@@ -155,6 +178,8 @@ def csv_rows(migrations: QuerySet[Migration]) -> list[list[str]]:
             *(steps[kind].state if kind in steps else "" for kind in SHORT),
             _iso(began),
             _iso(migration.completed_at),
+            "; ".join(glass[migration.wave_id or 0, migration.application_id or 0]),
+            str(len(glass[migration.wave_id or 0, migration.application_id or 0])),
         ]
         rows.append([harmless(cell) for cell in cells])
     return rows

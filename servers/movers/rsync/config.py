@@ -10,48 +10,56 @@ from typing import Any
 from migrationhub.lib.findings import Problem
 from servers.movers.base import MoveJob
 from servers.movers.rsync import exclusions as ex
+from servers.movers.rsync import snapshots
 from servers.movers.rsync.exitcodes import tolerated
 from servers.movers.rsync.layout import Layout, program, safe, scope_paths
-from servers.movers.rsync.walk import Mount, Walk, foreign_points, plan, shell_function
+from servers.movers.rsync.walk import Mount, Walk, foreign_points, look_again, plan, rsync_rules, shell_function
 from servers.remote.base import Endpoint
 
 Files = dict[str, bytes]
+# Seconds after which a silent rsync counts as hung: a target that writes its memory out to a slow disk may hold rsync
+# up for minutes, and what is ended too early is only begun again.
+SILENCE = 600
+SOURCE_PROGRAMS = ("common.sh", "source.sh", "lists.sh", "freeze.sh", "snapshots.sh")
 
 
 def source_files(job: MoveJob, here: Layout, mounts: list[Mount], token: str) -> Files:
     """Everything that the program on the source needs but its key. `mounts` of the source."""
     out = _postgresql_patterns(job, ex.POSTGRESQL_OUT) if freeze_method(job) == "postgresql" else []
-    walk = plan(scope_paths(job), mounts, [*_patterns(job), *ex.BASE_WRITTEN, *out])
+    walk = plan(scope_paths(job), mounts, [*_patterns(job), *_base_written(job), *out])
     lines = [
         *_common(job, here, job.source),
         _set("TOLERATED", tolerated(final=job.kind == "final")),
         _set("BANDWIDTH", str(max(0, job.bandwidth))),
+        _set("SILENCE", str(SILENCE)),
         _set("PROOF", job.proof),
         _set("FREEZE", freeze_method(job)),
-        _set("SNAPSHOT_NAME", ex.SNAPSHOT_NAME),
         # A leading “./” brings the attributes of the root itself along.
         _set("PREFIX", "./" if job.scope == "system" else "/"),
         *_freeze_settings(job),
     ]
-    base = [path.lstrip("/") for path in ex.BASE_WRITTEN] if job.scope == "system" else []
+    functions = shell_function(walk) + _flush(walk, here) + _points(job, mounts) + _everything(job)
+    rules = rsync_rules(walk)
+    base = [path.lstrip("/") for path in _base_written(job)]
     return {
         "try": token.encode(),
         "config": "".join(lines).encode("utf-8", "surrogateescape"),
-        "walk.sh": (shell_function(walk) + _flush(walk, here) + _view(job, here, mounts)).encode(
-            "utf-8", "surrogateescape"
-        ),
+        "walk.sh": functions.encode("utf-8", "surrogateescape"),
+        **({} if rules is None else {"rules": "".join(f"- {rule}\n" for rule in rules).encode()}),
         "base-written": "".join(f"{path}\0" for path in base).encode(),
         "ssh_config": _ssh_config(job.target, here).encode(),
         "known_hosts": "".join(f"migrationhub-target {key}\n" for key in job.target.host_keys).encode(),
-        **{name: program(name).encode() for name in ("common.sh", "source.sh", "lists.sh", "freeze.sh")},
+        **{name: program(name).encode() for name in SOURCE_PROGRAMS},
     }
 
 
 def target_files(job: MoveJob, here: Layout, mounts: list[Mount], source_mounts: list[Mount], token: str) -> Files:
     """Everything that the program on the target needs."""
-    skipped = [*_patterns(job), *ex.BASE_WRITTEN, *foreign_points(source_mounts)]
+    skipped = [*_patterns(job), *_base_written(job), *foreign_points(source_mounts)]
     frozen = freeze_method(job) == "postgresql"
-    before = plan(scope_paths(job), mounts, [*skipped, *(_postgresql_patterns(job, ("pg_wal/*",)) if frozen else [])])
+    before = plan(
+        scope_paths(job), mounts, [*skipped, *(_postgresql_patterns(job, ex.POSTGRESQL_LAST) if frozen else [])]
+    )
     after = plan(
         scope_paths(job), mounts, [*skipped, *(_postgresql_patterns(job, ex.POSTGRESQL_OUT) if frozen else [])]
     )
@@ -94,6 +102,21 @@ def _patterns(job: MoveJob) -> list[str]:
     return [exclusion.pattern for exclusion in ex.exclusions(job.scope, job.exclusions)]
 
 
+def _base_written(job: MoveJob) -> list[str]:
+    """What is sent last and stands outside the proof. Of named directories, what base writes inside one of them; an
+    entry that is named itself, or in which a named one lies, is data like any other."""
+    if job.scope == "system":
+        return list(ex.BASE_WRITTEN)
+    named = ["/" + path.strip("/") for path in job.paths]
+    return [
+        entry
+        for entry in ex.BASE_WRITTEN
+        if any(entry.startswith(f"{path}/") for path in named)
+        and not any(path == entry or path.startswith(f"{entry}/") for path in named)
+        and not ex.left_out(entry, _patterns(job))
+    ]
+
+
 def _set(name: str, value: str) -> str:
     return f"{name}={shlex.quote(value)}\n"
 
@@ -101,10 +124,24 @@ def _set(name: str, value: str) -> str:
 def _flush(walk: Walk, here: Layout) -> str:
     starts = " ".join(shlex.quote(start) for start, _ in walk.starts)
     return (
-        f"flush() {{\n  (cd {shlex.quote(here.root)} && sync -f {starts}) 2>/dev/null || sync\n}}\n"
+        f"{look_again()}flush() {{\n  (cd {shlex.quote(here.root)} && sync -f {starts}) 2>/dev/null || sync\n}}\n"
         f"starts() {{\n  printf '%s\\n' {starts}\n}}\n"
         f'missing() {{\n  for start in {starts}; do [ -e "$start" ] || echo "${{start#.}}"; done\n}}\n'
     )
+
+
+def _everything(job: MoveJob) -> str:
+    """A shell function that names to rsync, by directories and rules, all that is walked: ten thousands of single
+    names cost rsync more than finding the files."""
+    paths = [shlex.quote(f"./{path.lstrip('/')}") for path in scope_paths(job)]
+    named = " ".join(["-R", *(f'"${{TREE%/}}/"{path}' for path in paths)]) if paths else '"${TREE%/}/"'
+    return f'everything() {{ # command\n  "$@" --filter="merge $JOB/rules" {named} target:./\n}}\n'
+
+
+def _points(job: MoveJob, mounts: list[Mount]) -> str:
+    if freeze_method(job) not in snapshots.METHODS:
+        return ""
+    return snapshots.shell_functions(job, mounts, _patterns(job))
 
 
 def _postgresql_data(job: MoveJob) -> str:
@@ -131,8 +168,8 @@ def _freeze_settings(job: MoveJob) -> list[str]:
     if freeze_method(job) == "postgresql":
         slot = "migrationhub_" + hashlib.sha256(job.work_key.encode()).hexdigest()[:16]
         return [*postgresql_settings(job), _set("PG_SLOT", slot)]
-    if freeze_method(job) == "snapshot-btrfs":
-        return [_set("SUBVOLUME", snapshot_subvolume(job))]
+    if freeze_method(job) in snapshots.METHODS:
+        return [_set(name, value) for name, value in snapshots.settings(job).items()]
     return []
 
 
@@ -153,26 +190,6 @@ def postgresql_settings(job: MoveJob) -> list[str]:
         _set("PG_DATABASE", str(options.get("database") or "postgres")),
         _set("PG_BIN", str(options.get("bin") or "/usr/bin")),
     ]
-
-
-def snapshot_subvolume(job: MoveJob) -> str:
-    return "/" + str(job.freeze.options.get("subvolume") or "/").strip("/")
-
-
-def _view(job: MoveJob, here: Layout, mounts: list[Mount]) -> str:
-    """A shell function that mounts the snapshot and all other local file systems below the job's `view`."""
-    if freeze_method(job) != "snapshot-btrfs":
-        return ""
-    subvolume = snapshot_subvolume(job)
-    patterns = _patterns(job)
-    local = (mount.point for mount in mounts if mount.local and not ex.left_out(mount.point, patterns))
-    points = sorted({"/", subvolume, *local})
-    lines = ["build_view() {"]
-    for point in points:
-        place = shlex.quote(f"{here.job}/view{'' if point == '/' else point}")
-        what = '"$SNAPSHOT"' if point == subvolume else shlex.quote(point)
-        lines.append(f"  mount --bind {what} {place} || return 1")
-    return "\n".join([*lines, "}"]) + "\n"
 
 
 def _ssh_config(target: Endpoint, here: Layout) -> str:
@@ -202,5 +219,5 @@ def _ssh_config(target: Endpoint, here: Layout) -> str:
   Compression no
   ControlMaster no
   ControlPath none
-  LogLevel ERROR
+  LogLevel INFO
 """

@@ -12,6 +12,8 @@ from fnmatch import fnmatchcase
 
 from migrationhub.lib.findings import Problem
 from servers.remote.access import EXCLUDED_PATHS
+from servers.remote.services.base import KINDS
+from servers.remote.services.systemd import LASTING
 
 SNAPSHOT_NAME = ".migrationhub-snapshot"  # a snapshot that a sync takes, inside the subvolume
 
@@ -29,6 +31,13 @@ def _all(reason: str, *patterns: str) -> tuple[Exclusion, ...]:
 OURS = (
     *_all("our own access and state: without them the target is lost", *EXCLUDED_PATHS),
     *_all("a snapshot that a sync takes", SNAPSHOT_NAME),
+    # A source that is blocked for good may be synced again, where its cutover was stopped after that. What a unit was
+    # given by `systemctl set-property` lies there as well, in directories whose names end in “.d”: that is data.
+    *_all(
+        "our block of the source's services: on the target they could not start",
+        *(f"{LASTING}/*.{kind}" for kind in KINDS),
+        "/etc/supervisor.d/zz-migrationhub-*.ini",
+    ),
 )
 
 # Scope `system`: what stays the target's own.
@@ -78,6 +87,8 @@ MACHINE = (
         "/swap.img",
         "lost+found",
     ),
+    # In each subvolume that snapper looks after, and for a root under snapper the live system itself lies in there.
+    *_all("snapper's snapshots: what the machine's own disk held at other times", ".snapshots"),
     *_all(
         "the machine's own network: copied, it would be unreachable or take the source's address",
         "/etc/network",
@@ -149,7 +160,8 @@ BASE_WRITTEN: tuple[str, ...] = (
     "/var/lib/wtmpdb",
 )
 
-# PostgreSQL in backup mode: as pg_basebackup, these are left out of the copy, and pg_wal is sent after the end.
+# PostgreSQL in backup mode: as pg_basebackup, these are left out of the copy; pg_wal is sent after the end, and then
+# the label and what its recovery needs.
 POSTGRESQL_OUT: tuple[str, ...] = (
     "pg_wal/*",
     "pg_replslot/*",
@@ -165,7 +177,11 @@ POSTGRESQL_OUT: tuple[str, ...] = (
     "backup_label.old",
     "tablespace_map",
     "tablespace_map.old",
+    "postgresql.auto.conf",
+    "recovery.signal",
 )
+# Replaced by those last passes: what the clone has of them is not removed before.
+POSTGRESQL_LAST: tuple[str, ...] = ("pg_wal/*", "postgresql.auto.conf")
 
 
 def exclusions(scope: str, profile: Iterable[str]) -> tuple[Exclusion, ...]:

@@ -17,6 +17,9 @@ class ExitCode:
 
 _RETRY = "Try again; the copy goes on where it stopped."
 
+_BROKE = "The connection to the target broke in the middle of the copy."
+_BROKE_ACT = "Check the network and whether the target runs, then try again; the copy goes on where it stopped."
+
 _ROWS = (
     ExitCode(0, "ok", "Everything was sent.", "", live=True, final=True),
     # rsync
@@ -31,8 +34,8 @@ _ROWS = (
     ExitCode(
         12,
         "rsync.stream",
-        "The connection to the target broke in the middle of the copy.",
-        "Check the network and whether the target runs, then try again; the copy goes on where it stopped.",
+        _BROKE,
+        _BROKE_ACT,
     ),
     ExitCode(13, "rsync.diagnostics", "rsync failed while it reported an error.", "See the log."),
     ExitCode(14, "rsync.ipc", "rsync's processes lost each other.", _RETRY),
@@ -56,9 +59,15 @@ _ROWS = (
         live=True,  # the next delta finds them gone
     ),
     ExitCode(25, "rsync.max-delete", "rsync reached its limit of deletions.", "See the log."),
-    ExitCode(30, "rsync.timeout", "The target stopped answering.", "Check the target and the network, then try again."),
+    ExitCode(
+        30,
+        "rsync.timeout",
+        "The rsync on the target neither took nor sent anything for at least ten minutes.",
+        "Check that its disk answers and that nothing holds its processes, then try again; the copy goes on where it"
+        " stopped.",
+    ),
     ExitCode(35, "rsync.daemon-timeout", "The target did not answer.", "Check the target, then try again."),
-    ExitCode(127, "rsync.missing", "rsync is not installed on the source or the target.", "Install rsync there."),
+    ExitCode(127, "rsync.missing", "rsync is not installed on the source.", "Install rsync there, then try again."),
     ExitCode(
         255,
         "ssh.failed",
@@ -72,6 +81,12 @@ _ROWS = (
     ExitCode(73, "manifest.target", "The target could not be listed.", "See the log for the cause."),
     ExitCode(74, "freeze.failed", "The database could not be put into backup mode.", "See the log for the cause."),
     ExitCode(75, "snapshot.failed", "The snapshot could not be taken.", "See the log for the cause."),
+    ExitCode(
+        79,
+        "snapshot.full",
+        "The snapshot filled up during the copy and is worth nothing.",
+        "Give it more room in the profile (size), or sync when less is written; then try again.",
+    ),
     ExitCode(76, "remove.failed", "Files could not be removed from the target.", "See the log for the paths."),
     ExitCode(
         77,
@@ -80,12 +95,26 @@ _ROWS = (
         "The log names the paths: stop what writes there, then run the final sync again.",
     ),
     ExitCode(78, "mover.space", "The source has no room for the lists of the sync.", "Free space below /var/lib."),
+    ExitCode(
+        80,
+        "lists.broken",
+        "A program that compares the lists of files failed, so nothing was concluded from them.",
+        "Check free space below /var/lib and free memory on the machine that is named, then try again.",
+    ),
+    ExitCode(
+        81,
+        "manifest.silent",
+        "A list of files came to a stop.",
+        "Mount what does not answer anew or unmount it, or mend the disk, then try again.",
+    ),
     ExitCode(143, "mover.ended", "The copy was ended by a signal.", _RETRY),
 )
 
 TABLE: dict[int, ExitCode] = {row.code: row for row in _ROWS}
 
-_HINTS = (  # words of rsync or ssh that name a cause better than the status does
+_HINTS = (  # words of rsync, ssh or the shell that name a cause better than the status does
+    # The target's shell says so, and rsync on the source only that its connection ended.
+    ("exec: rsync: ", "rsync.missing", "rsync is not installed on the target.", "Install rsync there, then try again."),
     (
         "No space left on device",
         "target.full",
@@ -113,11 +142,20 @@ _HINTS = (  # words of rsync or ssh that name a cause better than the status doe
         "The target does not answer the source.",
         "Check the path between them.",
     ),
+    ("closed by remote host", "rsync.stream", _BROKE, _BROKE_ACT),
+    ("Connection reset by peer", "rsync.stream", _BROKE, _BROKE_ACT),
+    (" not responding", "rsync.stream", _BROKE, _BROKE_ACT),  # ssh: “Timeout, server … not responding.”
     ("No route to host", "target.route", "The source has no route to the target.", "Check the path between them."),
+    (
+        "(ssh, status 255)",
+        "ssh.failed",
+        "The source could not open its connection to the target, or lost it.",
+        "Check that the source reaches the target's port, then try again.",
+    ),
 )
 
 
-_OWN_WORDS = frozenset({72, 74, 75, 77, 78})  # these say themselves what happened, and not on the target
+_OWN_WORDS = frozenset({72, 74, 75, 77, 78, 79, 80, 81})  # these say themselves what happened, and not on the target
 
 
 def meaning(code: int, said: str = "") -> ExitCode:

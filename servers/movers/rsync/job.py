@@ -18,6 +18,20 @@ _UNPACK = (
 )
 
 
+# Before the end: a start that comes late finds its place taken and does nothing; one that is just beginning is
+# waited for, so that there is something to end.
+_NO_START = """
+if [ -d "$1" ]; then
+  if mkdir "$1/running" 2>/dev/null; then
+    echo 143 >"$1/rc.new" && mv "$1/rc.new" "$1/rc"
+  else
+    n=0
+    until [ -e "$1/pid" ] || [ -e "$1/rc" ] || [ $n -ge 50 ]; do sleep 0.1; n=$((n + 1)); done
+  fi
+fi
+"""
+
+
 @dataclass(frozen=True)
 class RemoteJob:
     """One side of a sync."""
@@ -109,14 +123,17 @@ class RemoteJob:
         self.connection.run(f"[ -e {directory}/running ] || {start}\n{wait}{check}", timeout=40, check=True)
 
     def end(self, seconds: int = 20) -> None:
-        """End all processes of the job, first by asking. Takes up to `seconds`, and as many again for a stuck one."""
+        """End all processes of the job, first by asking, and let none start any more.
+
+        Takes up to `seconds`, as many again for a stuck one, and the removal of its snapshots.
+        """
         stop = (
             "" if self.connection.endpoint.manager == "supervisord" else f"systemctl --no-block stop {self.layout.unit}"
         )
         self.connection.run(
             f"sh -s {shlex.quote(self.layout.job)} {seconds} {shlex.quote(stop)}",
-            stdin=program("end.sh").encode(),
-            timeout=seconds + 30,
+            stdin=(_NO_START + program("end.sh")).encode(),
+            timeout=seconds + 90,  # removing snapshots takes its time on a busy machine
             check=True,
         )
 
@@ -127,6 +144,12 @@ class RemoteJob:
             f"rm -rf {kept}; [ ! -e {directory} ] || {{ rm -f {directory}/key; mv -T {directory} {kept}; }}",
             check=True,
         )
+
+    def left_unfinished(self) -> bool:
+        """Whether a sync of this migration began to write to its target, whatever its generation, and none since came
+        to its end."""
+        states = shlex.quote(self.layout.state.rpartition("/")[0])
+        return self.connection.run(f'for f in {states}/*/unfinished; do [ -e "$f" ] && exit 0; done; exit 1').rc == 0
 
     def drop_key(self) -> None:
         self.connection.run(["rm", "-f", f"{self.layout.job}/key"])

@@ -17,8 +17,10 @@ from servers.movers.rsync.layout import Layout, layout
 from servers.movers.rsync.outcome import failure_words, sync_facts
 from servers.movers.rsync.preflight import preflight
 from servers.movers.rsync.state import Look
+from servers.movers.rsync.views import without_second_views
 from servers.progress import Memo, Progress, State, SyncFacts
 from servers.remote import access
+from servers.remote.base import RemoteProblem
 
 ACTS = ("prepare", "receive", "start", "finish")
 
@@ -91,9 +93,10 @@ class RsyncMover:
             _revoke(target, source.public_key())
             source.discard()
         target.discard()
-        mounts = source.mounts()
+        mounts, theirs = source.mounts(), target.mounts()
+        job = without_second_views(job, mounts, theirs)
         files = config.source_files(job, source.layout, mounts, token)
-        target.unpack(config.target_files(job, target.layout, target.mounts(), mounts, token))
+        target.unpack(config.target_files(job, target.layout, theirs, mounts, token))
         source.unpack(files)
         public = source.make_key()
         command = f"/bin/sh {target.layout.job}/serve.sh {target.layout.job}"
@@ -139,8 +142,8 @@ class RsyncMover:
             if look.rc is None:  # what its leader left behind must not go on writing
                 self._source(job).end(5)
             self._revoke(job, memo)
-        stays = self._leave(job, memo, look, succeeded=state == State.SUCCEEDED)
-        return {**memo, "outcome": _outcome(state, failure, look, sync, stays)}
+        stays, held = self._leave(job, memo, look, succeeded=state == State.SUCCEEDED)
+        return {**memo, "outcome": _outcome(state, _and_held(failure, held), look, sync, stays)}
 
     def _cancel(self, job: MoveJob, memo: Memo) -> Memo:
         look = None
@@ -149,9 +152,20 @@ class RsyncMover:
             source.end()
             look = source.look()
             self._revoke(job, memo)
-        stays = self._leave(job, memo, look, succeeded=False)
+        stays, held = self._leave(job, memo, look, succeeded=False)
         words = {"reason": "Stopped on request.", "code": "cancelled"}
-        return {**memo, "outcome": _outcome(State.CANCELLED, words, look, None, stays)}
+        return {**memo, "outcome": _outcome(State.CANCELLED, _and_held(words, held), look, None, stays)}
+
+    def abandon(self, job: MoveJob) -> str:
+        """End what the source still does, without the target, which cannot be asked. What came of it, in words."""
+        source = self._source(job)
+        source.end(5)
+        source.drop_key()
+        if source.look().running:
+            raise RemoteProblem(
+                f"The copy on {job.source.name} does not end.", "End its processes there by hand.", code="mover.stuck"
+            )
+        return f"Nothing of this sync runs on {job.source.name} any more, and its key is gone."
 
     def _revoke(self, job: MoveJob, memo: Memo) -> None:
         """The key pair of this sync is worth nothing from here on."""
@@ -167,16 +181,27 @@ class RsyncMover:
         text = "Something started on the target while it received: " + " ".join(f.text for f in found)
         return {"reason": f"{text} Keep it from starting there, then try again.", "code": "receive.came_up"}
 
-    def _leave(self, job: MoveJob, memo: Memo, look: Look | None, *, succeeded: bool) -> bool:
-        """Whether the target stays in receive mode: after the final sync, where what starts would change what was
-        proven equal, and with half a system, which might not come back."""
+    def _leave(self, job: MoveJob, memo: Memo, look: Look | None, *, succeeded: bool) -> tuple[bool, str]:
+        """Whether the target stays in receive mode, and what is to be said of it.
+
+        It stays after the final sync, where what starts would change what was proven equal, and with half a copy:
+        half a system might not come back, and what starts on half its data may destroy it or serve it as whole.
+        """
         if "entered" not in memo:
-            return False
-        half = job.scope == "system" and not succeeded and look is not None and look.touched_target
-        if half or (succeeded and job.kind == "final"):
-            return True
+            return False, ""
+        if succeeded and job.kind == "final":
+            return True, ""
+        if not succeeded and receive.holds(job) and self._is_half(job, look):
+            return True, (
+                f"The copy on {job.target.name} is incomplete, so its services stay stopped: run a sync to its end"
+                " before anybody uses it."
+            )
         receive.leave(job, job.connect(job.target), memo["entered"])
-        return False
+        return False, ""
+
+    def _is_half(self, job: MoveJob, look: Look | None) -> bool:
+        """By this try, or by one before it: then it is half even where this one touched nothing or was lost."""
+        return (look is not None and look.touched_target) or self._source(job).left_unfinished()
 
     # -- the two sides -------------------------------------------------------------------------------------
 
@@ -193,6 +218,10 @@ class RsyncMover:
 def _revoke(target: RemoteJob, public_key: str) -> None:
     if public_key:
         access.revoke_transfer(target.connection, public_key)
+
+
+def _and_held(words: dict[str, str] | None, held: str) -> dict[str, str] | None:
+    return {**words, "reason": f"{words['reason']} {held}"} if words and held else words
 
 
 def _lost(job: MoveJob, look: Look) -> dict[str, str]:

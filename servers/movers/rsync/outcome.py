@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 
 from servers.movers.base import MoveJob
-from servers.movers.rsync.exitcodes import meaning
+from servers.movers.rsync import snapshots
+from servers.movers.rsync.exitcodes import TABLE, meaning
 from servers.movers.rsync.layout import safe
 from servers.movers.rsync.state import Look
 from servers.progress import Consistency, SyncFacts
 
 _CONSISTENCY = {
     "postgresql": Consistency.FROZEN,
-    "snapshot-btrfs": Consistency.SNAPSHOT,
+    **dict.fromkeys(snapshots.METHODS, Consistency.SNAPSHOT),
     "stop": Consistency.STOPPED,
 }
+
+
+# What rsync adds to each failure: its own status in words, and that its other side is gone. The row says it better.
+_NOISE = re.compile(r"rsync error: |rsync: connection unexpectedly closed|rsync: \[\w+\] write error: Broken pipe")
 
 
 def consistency(job: MoveJob, look: Look) -> Consistency:
@@ -59,10 +65,14 @@ def failure_words(look: Look) -> dict[str, str]:
         return {"reason": f"{text} Try again; it goes on where it stopped.", "code": "mover.killed"}
     said = look.error or look.log
     row = meaning(look.rc, said)
+    if row.name == "ssh.failed" and any(one.size or one.entries for one in look.passes):
+        row = TABLE[12]  # it was open: something had come through
     text = row.text
     if look.error:
         lines = [line.strip() for line in look.error.splitlines() if line.strip()]
-        text = f"{row.text} {_sentence(' · '.join(lines)[:700])}"
+        telling = [line for line in lines if not _NOISE.match(line)]
+        if telling or row.name == "mover.unknown":
+            text = f"{row.text} {_sentence(' · '.join(telling or lines)[:700])}"
     return {"reason": f"{text} {row.act}".strip(), "code": row.name}
 
 

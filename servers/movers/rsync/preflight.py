@@ -9,10 +9,18 @@ from concurrent.futures import ThreadPoolExecutor
 
 from migrationhub.lib.findings import Finding, Level, Problem
 from servers.movers.base import MoveJob
-from servers.movers.rsync import preflight_data, preflight_freeze, preflight_machine
+from servers.movers.rsync import (
+    preflight_data,
+    preflight_freeze,
+    preflight_machine,
+    preflight_programs,
+    preflight_views,
+    preflight_writable,
+)
 from servers.movers.rsync.exclusions import exclusions
 from servers.movers.rsync.layout import Layout, layout, program, scope_paths
 from servers.movers.rsync.state import parse_lines
+from servers.movers.rsync.walk import LOCAL_TYPES
 from servers.remote.base import Connection, Endpoint, RemoteProblem
 
 Fields = dict[str, bytes]
@@ -39,9 +47,12 @@ def preflight(job: MoveJob) -> list[Finding]:
     (source, offset), (target, target_offset) = (answer for answer in answers if isinstance(answer, tuple))
     checks: tuple[Callable[[], Iterable[Finding]], ...] = (
         lambda: preflight_machine.tools(job, source, target),
+        lambda: preflight_programs.programs(job),
+        lambda: preflight_writable.writable(job),
         lambda: preflight_machine.clocks(job, offset, target_offset),
         lambda: preflight_machine.path_to_target(job, source),
         lambda: preflight_machine.system(job, source, target),
+        lambda: preflight_views.views(job, source, target),
         lambda: preflight_data.scope(job, source),
         lambda: preflight_data.unreadable(job, source),
         lambda: preflight_data.space(job, source, target),
@@ -56,7 +67,8 @@ def _ask(
 ) -> tuple[Fields, float] | Finding:
     """What the machine told, and how far its clock is ahead of ours, in seconds; a finding where it told nothing."""
     paths = [f".{path}" for path in scope] or ["."]
-    arguments = [place.root, side, str(job.target.port), job.target.address, "--", *paths]
+    own = " ".join(sorted(LOCAL_TYPES))
+    arguments = [place.root, side, str(job.target.port), job.target.address, own, "--", *paths]
     try:
         connection: Connection = job.connect(endpoint)
         before = time.time()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from migrationhub.lib.findings import Finding, Level
 from servers.movers.base import MoveJob
+from servers.movers.rsync import snapshots
 from servers.movers.rsync.exclusions import exclusions, left_out
 from servers.movers.rsync.preflight_machine import Fields, text
 from servers.movers.rsync.walk import LOCAL_TYPES, parse_mountinfo
@@ -44,7 +45,7 @@ def scope(job: MoveJob, source: Fields) -> Iterator[Finding]:
             )
     patterns = [exclusion.pattern for exclusion in exclusions(job.scope, job.exclusions)]
     for mount in parse_mountinfo(source.get("mounts", b"")):
-        network = mount.type.startswith(("nfs", "cifs", "smb", "ceph", "gluster", "fuse", "9p", "virtiofs"))
+        network = mount.type.startswith(("nfs", "cifs", "smb", "ceph", "gluster", "fuse.", "fuseblk", "9p", "virtiofs"))
         if network and not left_out(mount.point, patterns) and not mount.local:
             yield Finding(
                 Level.WARNING,
@@ -69,16 +70,9 @@ def unreadable(job: MoveJob, source: Fields) -> Iterator[Finding]:
 
 def databases(job: MoveJob, source: Fields) -> Iterator[Finding]:
     """Database files that nothing makes consistent: a copy of an open database may not start."""
-    running = {posixpath.dirname(path) for path in paths(source, "postmasters")}
     method = job.freeze.method
     frozen = "/" + str(job.freeze.options.get("data", "")).strip("/")
-    for path in paths(source, "databases"):
-        kind = _DATABASES.get(posixpath.basename(path), "A database")
-        directory = posixpath.dirname(path)
-        if kind == "PostgreSQL":
-            directory = posixpath.dirname(directory)
-            if not running & {directory}:
-                continue
+    for kind, directory in open_databases(job, source):
         if job.kind == "final":
             if kind == "PostgreSQL":
                 yield Finding(
@@ -88,7 +82,9 @@ def databases(job: MoveJob, source: Fields) -> Iterator[Finding]:
                     "Stop it before the final sync.",
                     directory,
                 )
-        elif method in ("stop", "snapshot-btrfs") or (method == "postgresql" and directory.endswith(frozen)):
+        elif method in snapshots.METHODS:
+            continue  # told by whoever looks what they cover
+        elif method == "stop" or (method == "postgresql" and directory.endswith(frozen)):
             yield Finding(
                 Level.READY, "database.consistent", f"{kind} in {directory} is copied by {method}.", "", directory
             )
@@ -100,6 +96,21 @@ def databases(job: MoveJob, source: Fields) -> Iterator[Finding]:
                 "Choose freeze, snapshot or stop in the profile; acceptance tests need a consistent copy.",
                 directory,
             )
+
+
+def open_databases(job: MoveJob, source: Fields) -> Iterator[tuple[str, str]]:
+    """Kind and directory of each database that is copied and may be open; PostgreSQL tells when it is not."""
+    patterns = [exclusion.pattern for exclusion in exclusions(job.scope, job.exclusions)]
+    running = {posixpath.dirname(path) for path in paths(source, "postmasters")}
+    for path in paths(source, "databases"):
+        kind = _DATABASES.get(posixpath.basename(path), "A database")
+        directory = posixpath.dirname(path)
+        if kind == "PostgreSQL":
+            directory = posixpath.dirname(directory)
+            if directory not in running:
+                continue
+        if not left_out(directory, patterns):
+            yield kind, directory
 
 
 @dataclass(frozen=True)
@@ -190,7 +201,7 @@ def places(table: str) -> list[Place]:
 
 
 def disks(table: str) -> list[Disk]:
-    """Local file systems of what `df -kPT` printed."""
+    """Local file systems of what `df -klPT` printed."""
     found = []
     for line in table.splitlines()[1:]:
         fields = line.split(None, 6)

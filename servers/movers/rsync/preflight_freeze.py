@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 
 from migrationhub.lib.findings import Finding, Level, Problem
 from servers.movers.base import MoveJob
-from servers.movers.rsync.config import postgresql_settings, snapshot_subvolume
+from servers.movers.rsync import preflight_snapshots, snapshots
+from servers.movers.rsync.config import postgresql_settings
 from servers.movers.rsync.preflight_machine import Fields
 from servers.remote.base import Connection
 
-METHODS = ("none", "postgresql", "snapshot-btrfs", "stop")
+METHODS = ("none", "postgresql", *snapshots.METHODS, "stop")
 
 _POSTGRESQL = """
 as_owner() {
@@ -28,23 +28,6 @@ as_owner timeout 20 "$psql" -X -q -A -t -F ' ' "$@" -c "
          pg_is_in_recovery(), current_setting('data_directory')"
 """
 
-_BTRFS = """
-command -v btrfs >/dev/null || { echo no-tool; exit; }
-command -v unshare >/dev/null || { echo no-unshare; exit; }
-[ "$(stat -f -c %T "$1" 2>/dev/null)" = btrfs ] || { echo no-btrfs; exit; }
-[ "$(stat -c %i "$1")" = 256 ] || { echo no-subvolume; exit; }
-unshare -m true 2>/dev/null || { echo no-namespace; exit; }
-echo ok
-"""
-
-_BTRFS_REFUSALS = {
-    "no-tool": ("has no btrfs program", "Install btrfs-progs there."),
-    "no-unshare": ("has no unshare program", "Install util-linux there."),
-    "no-btrfs": ("has no btrfs at {subvolume}", "Choose another way to make the data consistent."),
-    "no-subvolume": ("has no subvolume at {subvolume}, only a directory", "Name the subvolume that holds it."),
-    "no-namespace": ("allows no private mounts", "Use a credential that is root, on a machine that allows them."),
-}
-
 
 def freeze(job: MoveJob, connection: Connection, source: Fields) -> Iterator[Finding]:
     method = job.freeze.method
@@ -52,12 +35,12 @@ def freeze(job: MoveJob, connection: Connection, source: Fields) -> Iterator[Fin
         yield _blocking(
             "freeze.unsupported",
             f"“{method}” is no way to make data consistent that is supported.",
-            "Choose postgresql, snapshot-btrfs, stop or none in the profile.",
+            f"Choose {', '.join(METHODS[1:])} or none in the profile.",
         )
     elif method == "postgresql" and job.kind != "final":
         yield _postgresql(job, connection)
-    elif method == "snapshot-btrfs" and job.kind != "final":
-        yield _btrfs(job, connection)
+    elif method in snapshots.METHODS and job.kind != "final":
+        yield from preflight_snapshots.findings(job, connection, source)
 
 
 def _postgresql(job: MoveJob, connection: Connection) -> Finding:
@@ -100,16 +83,6 @@ def _postgresql_refusal(version: str, level: str, slots: str, superuser: str, st
     if standby == "t":
         return "is a standby", "Freeze the primary, or choose “stop” in the profile."
     return None
-
-
-def _btrfs(job: MoveJob, connection: Connection) -> Finding:
-    subvolume = snapshot_subvolume(job)
-    result = connection.run(f"sh -s {shlex.quote(subvolume)}", stdin=_BTRFS.encode(), timeout=20)
-    answer = result.text.strip()
-    if answer == "ok":
-        return Finding(Level.READY, "freeze.snapshot", f"{job.source.name} can take a snapshot of {subvolume}.")
-    text, act = _BTRFS_REFUSALS.get(answer, ("did not tell whether it can take a snapshot", "Look at the machine."))
-    return _blocking("freeze.snapshot", f"{job.source.name} {text.format(subvolume=subvolume)}.", act)
 
 
 def _blocking(code: str, text: str, act: str) -> Finding:

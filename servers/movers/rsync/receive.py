@@ -50,6 +50,11 @@ def prove(job: MoveJob, target: Connection, entered: dict[str, Any]) -> list[Fin
     return [finding for finding in found if finding.level == Level.BLOCKING]
 
 
+def holds(job: MoveJob) -> bool:
+    """Whether there is anything on the target that `leave` would start."""
+    return job.receive_mode or bool(job.services)
+
+
 def leave(job: MoveJob, target: Connection, entered: dict[str, Any]) -> None:
     """Start the target as it would start by itself, with what the sync brought: after this it is in use.
 

@@ -12,7 +12,7 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-from servers.platforms.base import Instance, PlatformProblem
+from servers.platforms.base import Instance, Placed, PlatformProblem
 from servers.platforms.vme import answers, shapes
 from servers.platforms.vme.answers import Ambiguous, Json, Refused, Unavailable
 from servers.platforms.vme.client import Client
@@ -36,10 +36,15 @@ class Gone(Exception):
         self.external_id = external_id
 
 
+class Foreign(PlatformProblem):
+    """What answers under the id is not what we placed: nothing is done to it, and nothing it says is about ours."""
+
+
 class Act:
     """One act on one instance. `look` reads only and names the next act; `do` performs it."""
 
     ending = State.SUCCEEDED
+    placed: Placed | None = None  # what must be found under the id that we act on
 
     def __init__(self, client: Client, work_key: str) -> None:
         self.client = client
@@ -62,6 +67,8 @@ class Act:
         except Gone as gone:
             return self.missing(gone.external_id)
         except PlatformProblem as problem:
+            if isinstance(problem, Foreign) or (problem.lasting and not self.begun(memo)):
+                return self.running("failed", reason=str(problem), code=problem.code, next_act="tell")
             return self.unseen(problem)
 
     def advance(self, memo: Memo) -> tuple[Memo, Progress]:
@@ -73,7 +80,7 @@ class Act:
         except Unavailable as problem:
             return memo, self.unseen(problem)
         except PlatformProblem as problem:
-            if "asked_at" in memo or "unsure_since" in memo:
+            if self.begun(memo) and not isinstance(problem, Foreign):
                 return memo, self.unseen(problem)
             return memo, self.failed(problem)
         if not progress.next_act:
@@ -88,6 +95,11 @@ class Act:
             return memo, self.unseen(problem)
         except PlatformProblem as problem:
             return memo, self.failed(problem)
+
+    @staticmethod
+    def begun(memo: Memo) -> bool:
+        """Whether the appliance may be at work for us: then no refusal of a look ends the act."""
+        return "asked_at" in memo or "unsure_since" in memo
 
     # -- shapes of progress -----------------------------------------------------------------------------------
 
@@ -155,7 +167,20 @@ class Act:
                 "Check that the address is that of VME.",
                 code="platform.answer",
             )
-        return shapes.instance_from(body), body
+        instance = shapes.instance_from(body)
+        if self.placed and not self.placed.is_it(instance):
+            raise self.foreign(self.placed, instance)
+        return instance, body
+
+    def foreign(self, placed: Placed, instance: Instance) -> Foreign:
+        ours, theirs = (f"“{one.name}”" + (f" (uuid {one.uuid})" if one.uuid else "") for one in (placed, instance))
+        return Foreign(
+            f"Instance {placed.external_id} of {self.client.access.name} is {theirs}, but we placed {ours}: it is not"
+            " ours, and nothing is done to it.",
+            f"Check that {self.client.access.url} is the appliance on which “{placed.name}” was made, and that nobody"
+            " renamed it there, then retry.",
+            code="instance.foreign",
+        )
 
     def missing(self, external_id: str) -> Progress:
         return self.failed(

@@ -26,14 +26,14 @@ FIELD_ACTS = {
     "license": "Free a licence or ask HPE for more.",
 }
 STATUS_ACTS = {
-    401: "Check the account's name and password in the platform's settings.",
-    403: "Give the account's role the missing permission; the platform's check names it.",
+    401: "Correct the account's name or password in the platform's settings, then retry.",
+    403: "Give the account's role the missing permission (the platform's check names it), then retry.",
     404: "Check in VME whether it was deleted or moved to another tenant.",
     409: "Look in VME at what the machine is doing, then try again.",
     429: "Nothing to do: it is asked again more slowly.",
-    500: "It is asked again; if it goes on, look at the appliance's log.",
-    502: "It is asked again; check the proxy in front of the appliance.",
-    503: "It is asked again; the appliance may be in maintenance.",
+    500: "It is asked again for a while; if that does not help, look at the appliance's log, then retry.",
+    502: "It is asked again for a while; if that does not help, check the proxy in front of the appliance, then retry.",
+    503: "It is asked again for a while; the appliance may be in maintenance: retry when that is over.",
 }
 
 

@@ -23,6 +23,11 @@ class OnInstance(Act):
     def path(self) -> str:
         return f"/api/instances/{self.external_id}"
 
+    def confirm(self) -> None:
+        """For an act that needs to know nothing else of the instance: that it is the one we placed."""
+        if self.placed:
+            self.read(self.external_id)
+
 
 class Connect(OnInstance):
     """Make the complete list of interfaces what was asked, by one resize; done when it reads so."""

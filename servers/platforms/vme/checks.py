@@ -211,7 +211,19 @@ def place(client: Client, spec: InstanceSpec) -> list[Finding]:
         )
     if findings:
         return findings
-    return ready("place", f"Cloud “{cloud.label}”, pool “{found[pool_ref(spec.pool_id)].label}”.")
+    if cloud.facts["auto_recover_power"]:
+        # At cutover the guest shuts itself down before its network card is moved.
+        findings.append(
+            Finding(
+                Level.WARNING,
+                "zone.auto_recover",
+                f"The cloud “{cloud.label}” switches machines on again that went off by themselves.",
+                "Take “Automatically Power On VMs” out of the cloud's settings for the time of the cutover, or the"
+                " target may start in the middle of its move.",
+                "zone_id",
+            )
+        )
+    return findings + ready("place", f"Cloud “{cloud.label}”, pool “{found[pool_ref(spec.pool_id)].label}”.")
 
 
 def attachable(client: Client, spec: InstanceSpec, production_network: str) -> list[Finding]:

@@ -6,10 +6,10 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 import requests
 
+from migrationhub.lib.reading import split_url
 from servers.platforms.base import PlatformAccess, PlatformProblem
 from servers.platforms.vme import answers, transport
 from servers.platforms.vme.answers import Ambiguous, Json, Refused, Unavailable
@@ -155,19 +155,21 @@ class Client:
         if unsent:
             return Unavailable(
                 f"{self.access.name} cannot be reached at {self.base}: {transport.reason_of(error)}.",
-                "Check the address, the network and whether the appliance is up; it is asked again.",
+                "It is asked again for a while; if that does not help, check the address, the network and whether the"
+                " appliance is up, then retry.",
                 code="platform.unreachable",
                 wait=5.0,
             )
         what = f"{self.access.name} did not finish its answer to {method} {path}: {transport.reason_of(error)}."
         if changing:
             return Ambiguous(what, "It is looked up whether it was done before it is asked again.", wait=5.0)
-        return Unavailable(what, "It is asked again.", wait=1.0)
+        act = "It is asked again for a while; if that does not help, look at the appliance, then retry."
+        return Unavailable(what, act, wait=1.0)
 
     def _read(self, answer: requests.Response, method: str, path: str) -> Json:
         status, changing = answer.status_code, method != "GET"
         if 300 <= status < 400:
-            target = urlsplit(answer.headers.get("Location", "")).netloc or "another page"
+            target = split_url(answer.headers.get("Location", "")).netloc or "another page"
             raise PlatformProblem(
                 f"{self.access.name} sends us on to {target} (HTTP {status}).",
                 "Enter the appliance's own address, as its users reach it.",

@@ -44,6 +44,7 @@ class Execute(OnInstance):
                     code="execute.unknown",
                 )
             )
+        self.confirm()
         return self.running("running the script", next_act="execute")
 
     def lost(self) -> Progress:
@@ -102,6 +103,7 @@ class Snapshot(OnInstance):
         self.name = name
 
     def look(self, memo: Memo) -> Progress:
+        self.confirm()
         found = [snap for snap in snapshots(self.client, self.external_id) if snap.get("name") == self.name]
         if found:
             newest = max(found, key=lambda snap: answers.number(snap.get("id")))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable
 
 from migrationhub.lib.findings import Finding
-from servers.platforms.base import Choice, Instance, InstanceSpec, Nic, PlatformAccess
+from servers.platforms.base import Choice, Instance, InstanceSpec, Nic, Placed, PlatformAccess
 from servers.platforms.vme import checks, lookups, shapes
 from servers.platforms.vme.acts import Gone
 from servers.platforms.vme.change import Connect, Delete, OnInstance, Power
@@ -34,6 +35,19 @@ class VmePlatform:
         timeout: tuple[float, float] = TIMEOUT,
     ) -> None:
         self.client = Client(access, clock=clock, sleep=sleep, timeout=timeout)
+        self.placed: Placed | None = None
+
+    def holding(self, placed: Placed) -> VmePlatform:
+        """With the same client: its token and its waits are the appliance's, whichever instance is meant."""
+        held = copy.copy(self)
+        held.placed = placed
+        return held
+
+    def _on[Kind: OnInstance](self, act: Kind) -> Kind:
+        """The act, told what we placed, if that is what it is for and not an instance that is just being made."""
+        if self.placed and self.placed.external_id == act.external_id:
+            act.placed = self.placed
+        return act
 
     # -- look-ups -------------------------------------------------------------------------------------------
 
@@ -73,7 +87,7 @@ class VmePlatform:
 
     def get(self, external_id: str) -> Instance | None:
         try:
-            return OnInstance(self.client, "", external_id).read(external_id)[0]
+            return self._on(OnInstance(self.client, "", external_id)).read(external_id)[0]
         except Gone:
             return None
 
@@ -88,37 +102,37 @@ class VmePlatform:
     def advance_connect(
         self, work_key: str, external_id: str, nics: tuple[Nic, ...], memo: Memo
     ) -> tuple[Memo, Progress]:
-        return Connect(self.client, work_key, external_id, nics).advance(memo)
+        return self._on(Connect(self.client, work_key, external_id, nics)).advance(memo)
 
     def observe_connect(self, work_key: str, external_id: str, nics: tuple[Nic, ...], memo: Memo) -> Progress:
-        return Connect(self.client, work_key, external_id, nics).observe(memo)
+        return self._on(Connect(self.client, work_key, external_id, nics)).observe(memo)
 
     def advance_power(self, work_key: str, external_id: str, power: str, memo: Memo) -> tuple[Memo, Progress]:
-        return Power(self.client, work_key, external_id, power).advance(memo)
+        return self._on(Power(self.client, work_key, external_id, power)).advance(memo)
 
     def observe_power(self, work_key: str, external_id: str, power: str, memo: Memo) -> Progress:
-        return Power(self.client, work_key, external_id, power).observe(memo)
+        return self._on(Power(self.client, work_key, external_id, power)).observe(memo)
 
     def advance_execute(self, work_key: str, external_id: str, script: str, memo: Memo) -> tuple[Memo, Progress]:
-        return Execute(self.client, work_key, external_id, script).advance(memo)
+        return self._on(Execute(self.client, work_key, external_id, script)).advance(memo)
 
     def observe_execute(self, work_key: str, external_id: str, script: str, memo: Memo) -> Progress:
-        return Execute(self.client, work_key, external_id, script).observe(memo)
+        return self._on(Execute(self.client, work_key, external_id, script)).observe(memo)
 
     def advance_snapshot(self, work_key: str, external_id: str, name: str, memo: Memo) -> tuple[Memo, Progress]:
-        return Snapshot(self.client, work_key, external_id, name).advance(memo)
+        return self._on(Snapshot(self.client, work_key, external_id, name)).advance(memo)
 
     def observe_snapshot(self, work_key: str, external_id: str, name: str, memo: Memo) -> Progress:
-        return Snapshot(self.client, work_key, external_id, name).observe(memo)
+        return self._on(Snapshot(self.client, work_key, external_id, name)).observe(memo)
 
     def advance_revert(self, work_key: str, external_id: str, snapshot_id: str, memo: Memo) -> tuple[Memo, Progress]:
-        return Revert(self.client, work_key, external_id, snapshot_id).advance(memo)
+        return self._on(Revert(self.client, work_key, external_id, snapshot_id)).advance(memo)
 
     def observe_revert(self, work_key: str, external_id: str, snapshot_id: str, memo: Memo) -> Progress:
-        return Revert(self.client, work_key, external_id, snapshot_id).observe(memo)
+        return self._on(Revert(self.client, work_key, external_id, snapshot_id)).observe(memo)
 
     def advance_delete(self, work_key: str, external_id: str, memo: Memo) -> tuple[Memo, Progress]:
-        return Delete(self.client, work_key, external_id).advance(memo)
+        return self._on(Delete(self.client, work_key, external_id)).advance(memo)
 
     def observe_delete(self, work_key: str, external_id: str, memo: Memo) -> Progress:
-        return Delete(self.client, work_key, external_id).observe(memo)
+        return self._on(Delete(self.client, work_key, external_id)).observe(memo)

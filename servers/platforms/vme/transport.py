@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 import tempfile
 import weakref
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import requests
 from urllib3.exceptions import InsecureRequestWarning, NewConnectionError
 
+from migrationhub.lib.reading import is_host, split_url
 from servers.platforms.base import PlatformAccess, PlatformProblem
 from servers.platforms.vme.answers import Json
 
 
 def base_of(url: str) -> str:
-    parts = urlsplit(url.strip())
-    if parts.scheme != "https" or not parts.hostname or parts.username or parts.query or parts.fragment:
+    parts = split_url(url.strip())
+    good = parts.scheme == "https" and is_host(parts.hostname or "")
+    if not good or parts.username or parts.query or parts.fragment:
         raise PlatformProblem(
             f"“{parts.hostname or url[:80]}” is no address of an appliance: https:// and a host are expected.",
             "Enter it as https://vme.example.com.",
@@ -95,4 +97,5 @@ def reason_of(error: BaseException) -> str:
         text = "no answer in time"
     elif isinstance(seen, OSError) and seen.strerror:
         text = seen.strerror
-    return text.split(">: ")[-1].strip().rstrip(".")[:200]
+    # Of an error number only its words: “HTTPSConnection(host=…): Failed to …: [Errno 111] Connection refused”.
+    return re.split(r">: |\[Errno -?\d+\] ", text)[-1].strip().rstrip(".")[:200]

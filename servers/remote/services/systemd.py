@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from migrationhub.lib.findings import Finding, Problem
 from servers.remote.base import Connection, Result
+from servers.remote.causes import cause_of
 from servers.remote.services import look, systemd_record
 from servers.remote.services.base import ServiceRecord, Unit, running
 
@@ -233,8 +234,13 @@ class Systemd:
                 code="services.block",
             )
         if done.rc:
+            cause, act = cause_of(done.error_text)
             said = " ".join(done.error_text.split())[-300:]
-            raise Problem(f"{self.name}: blocking restarts failed: {said}.", "Mend it, retry.", code="services.block")
+            raise Problem(
+                f"{self.name}: restarts could not be blocked below {directory}: {cause or said}.",
+                act,
+                code="services.block",
+            )
 
     def _unlink(self, directories: Sequence[str], units: Iterable[Unit]) -> None:
         names = [_safe(unit.name) for unit in units]

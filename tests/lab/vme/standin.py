@@ -149,7 +149,7 @@ class StandIn:
         return VmePlatform(self.access(username), **more)
 
     def order(self, *faults: dict[str, Any]) -> None:
-        requests.post(f"{self.url}/lab/faults", json=list(faults), verify=str(self.ca), timeout=5).raise_for_status()
+        requests.post(f"{self.url}/lab/faults", json=list(faults), verify=str(self.ca), timeout=30).raise_for_status()
 
     def network(self, side: str) -> str:
         return next(f"network-{net.id}" for net in self.catalog.networks.values() if net.side == side)

@@ -58,7 +58,7 @@ class Served:
             self.process.kill()
         else:
             self.process.terminate()
-        return self.process.wait(20)
+        return self.process.wait(60)
 
     def platform(self) -> VmePlatform:
         account = json.loads((self.directory / "account.json").read_text())

@@ -37,7 +37,7 @@ class Http:
     def send(self, method: str, path: str, **more: Any) -> requests.Response:
         headers = {"Authorization": f"Bearer {self.token['access_token']}"} if hasattr(self, "token") else {}
         return requests.request(
-            method, self.standin.url + path, headers=headers, verify=str(self.standin.ca), timeout=5, **more
+            method, self.standin.url + path, headers=headers, verify=str(self.standin.ca), timeout=30, **more
         )
 
     def create_body(self, **more: Any) -> dict[str, Any]:
@@ -75,10 +75,10 @@ def test_a_second_log_in_gets_the_same_token_with_what_is_left_of_it(make_standi
 
 
 def test_tokens_end_and_are_refused_as_hpe_does(make_standin: Callable[..., StandIn]) -> None:
-    standin = make_standin(token_seconds=0.2)
+    standin = make_standin(token_seconds=100.0)
     http = Http(standin)
     assert http.send("GET", "/api/whoami").status_code == 200
-    time.sleep(0.25)
+    standin.appliance.store.state["tokens"][0]["ends"] -= 100
     refused = http.send("GET", "/api/whoami")
     assert refused.status_code == 401 and refused.json()["error"] == "invalid_token"
     assert http.token["access_token"] in refused.json()["error_description"]  # it echoes, as the real one
@@ -95,9 +95,9 @@ def test_tokens_outlive_a_restart(standin: StandIn) -> None:
 
 
 def test_who_asks_without_a_token_is_nobody(standin: StandIn) -> None:
-    answer = requests.get(f"{standin.url}/api/instances", verify=str(standin.ca), timeout=5)
+    answer = requests.get(f"{standin.url}/api/instances", verify=str(standin.ca), timeout=30)
     assert answer.status_code == 401 and answer.json()["error"] == "unauthorized"
-    assert requests.get(f"{standin.url}/api/ping", verify=str(standin.ca), timeout=5).json()["buildVersion"] == ""
+    assert requests.get(f"{standin.url}/api/ping", verify=str(standin.ca), timeout=30).json()["buildVersion"] == ""
 
 
 # -- refusals ---------------------------------------------------------------------------------------------------
@@ -174,14 +174,14 @@ def test_what_is_not_there_is_said_in_json(standin: StandIn, method: str, path: 
 def test_its_answer_comes_before_the_work_and_the_address_after_the_start(
     make_standin: Callable[..., StandIn],
 ) -> None:
-    standin = make_standin(duration=0.3)
+    standin = make_standin(duration=2.0)  # long enough for a look on a crowded machine
     http = Http(standin)
     made_body = http.send("POST", "/api/instances", json=http.create_body()).json()["instance"]
     assert made_body["status"] == "provisioning" and made_body["servers"] == []
     assert made_body["connectionInfo"] == [{"ip": "0.0.0.0", "port": 22}]
     path = f"/api/instances/{made_body['id']}"
     seen = []
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         body = http.send("GET", path).json()["instance"]
         state = (body["status"], body["connectionInfo"][0]["ip"])
@@ -249,7 +249,7 @@ def test_only_the_service_is_stopped_without_server_true(standin: StandIn) -> No
 
 
 def test_a_machine_that_went_off_by_itself_is_noticed_late(make_standin: Callable[..., StandIn]) -> None:
-    standin = make_standin(power_sync=0.3)
+    standin = make_standin(power_sync=3)
     external_id = made(standin)
     http = Http(standin)
 
@@ -259,7 +259,7 @@ def test_a_machine_that_went_off_by_itself_is_noticed_late(make_standin: Callabl
     assert status() == "running"
     standin.backend.hosts["shop-db-vme"].power = "off"
     assert status() == "running"
-    time.sleep(0.35)
+    time.sleep(3.1)
     assert status() == "stopped"
 
 
@@ -289,6 +289,10 @@ def test_a_script_that_ran_during_a_restart_is_told_as_failed(standin: StandIn) 
     platform = standin.platform()
     memo, _ = platform.advance_execute("k", external_id, "uname", {})
     run(lambda memo: platform.advance_execute("k", external_id, "uname", memo), memo)
+    deadline = time.monotonic() + 10
+    while standin.appliance.store.state["pending"]:  # the request ends a moment before its act does
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
     request = standin.appliance.store.state["requests"][memo["unique_id"]]
     process = standin.appliance.store.state["processes"][-1]
     request |= {"status": "running", "rc": None}  # as a crash leaves it: begun, not ended

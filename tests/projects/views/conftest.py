@@ -36,7 +36,20 @@ class House:
 
 
 @pytest.fixture
+def project(db: None) -> Project:
+    """One that is just set up, led by lena."""
+    return factories.make_project("Shop to VME", slug="shop", lead=factories.make_user("lena"))
+
+
+@pytest.fixture
+def lead(client: Client, project: Project) -> Client:
+    client.force_login(User.objects.get(username="lena"))
+    return client
+
+
+@pytest.fixture
 def house(db: None) -> House:
+    factories.make_controller()
     lead = factories.make_user("lea", first_name="Lea", last_name="Adler")
     project = factories.make_project("Basel exit", lead=lead)
     roles = Membership.Role

@@ -142,10 +142,11 @@ def test_the_test_is_opened_until_a_local_time(house: House) -> None:
     bad = house.client("operator").post(url, {"until": "tomorrow"}, follow=True)
     assert "until=tomorrow: expected a date and time" in bad.content.decode()
     assert not Hold.objects.exists()
-    house.client("operator").post(url, {"until": "2099-07-01T22:00"})
+    year = timezone.now().year + 1
+    house.client("operator").post(url, {"until": f"{year}-07-01T22:00"})
     hold = Hold.objects.get()
     assert hold.until is not None
-    assert hold.until.isoformat() == "2099-07-01T20:00:00+00:00"
+    assert hold.until.isoformat() == f"{year}-07-01T20:00:00+00:00"
 
 
 def test_an_application_of_another_project_is_not_found(house: House) -> None:
@@ -167,3 +168,22 @@ def test_queries_do_not_grow_with_the_servers(house: House, asked: Approval) -> 
     with CaptureQueriesContext(connection) as many:
         client.get(address(house))
     assert len(many) <= len(few) + 2
+
+
+@pytest.mark.parametrize(
+    ("verdict", "state", "words"),
+    [("approve", "approved", "said yes"), ("reject", "rejected", "said no"), ("more_time", "more_time", "asked for")],
+)
+def test_what_a_stand_in_said_is_told_with_both_names(
+    house: House, asked: Approval, verdict: str, state: str, words: str
+) -> None:
+    eva = factories.make_member(house.project, "owner", factories.make_user("eva", first_name="Eva"))
+    Decision.objects.create(
+        approval=asked, user=eva, on_behalf_of=house.owner, verdict=verdict, digest=asked.digest, comment="Looks right."
+    )
+    Approval.objects.filter(pk=asked.pk).update(state=state)
+    text = page(house, "owner")
+    assert f"<h1>Eva for olga {words}" in text
+    assert "<h1>You" not in text
+    assert text.count("Eva for olga") >= 2, "beside the answer too"
+    assert "Eva for olga" in page(house, "lead")

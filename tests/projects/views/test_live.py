@@ -15,7 +15,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from projects.models import Approval, Hold, Migration, Step
-from servers.models import Run
+from servers.models import Lease, Run
 from tests import factories
 
 from .conftest import House
@@ -156,3 +156,37 @@ def test_pages_have_no_inline_script_or_style(house: House, running: Run) -> Non
         assert not re.search(r"\son\w+=", text)
         for source in re.findall(r'(?:src|href)="(https?:[^"]*)"', text):
             raise AssertionError(f"something is fetched from outside: {source}")
+
+
+def test_a_controller_that_is_gone_is_said_and_what_it_saw_last_is_marked(house: House, running: Run) -> None:
+    client, address = house.client("lead"), PAGES["migration"](house)
+    text = client.get(address).content.decode()
+    assert "Nothing moves now" not in text
+    assert "is-stale" not in text
+    tag = tag_in(text)
+    Lease.objects.update(beat_at=timezone.now() - timedelta(seconds=30))  # killed: its lease runs on
+    text = poll(client, address, tag).content.decode()
+    assert "Nothing moves now: the controller gives no sign of life" in text
+    assert "manage.py up" in text
+    assert "is-stale" in text
+    down = tag_in(text)
+    assert poll(client, address, down).status_code == 204
+    factories.make_controller()
+    text = poll(client, address, down).content.decode()
+    assert "Nothing moves now" not in text
+    assert "is-stale" not in text
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_live_page_says_that_nothing_moves(house: House, running: Run, name: str) -> None:
+    Lease.objects.update(until=timezone.now() - timedelta(seconds=1))  # stopped: it gave its lease back
+    assert "Nothing moves now" in house.client("lead").get(PAGES[name](house)).content.decode()
+    Lease.objects.all().delete()
+    assert "has not run yet" in house.client("lead").get(PAGES[name](house)).content.decode()
+
+
+def test_a_page_that_can_not_change_says_nothing_of_the_controller(house: House) -> None:
+    now = timezone.now()
+    Migration.objects.filter(pk=house.migration.pk).update(state="complete", completed_at=now, declared_at=now)
+    Lease.objects.all().delete()
+    assert "Nothing moves now" not in house.client("lead").get(PAGES["migration"](house)).content.decode()

@@ -142,7 +142,7 @@ def test_whose_checklist_item_it_is(house: House) -> None:
     step = house.migration.steps.get(kind=Kind.UAT)
     owners = factories.make_item(step, "Works for you", role="owner")
     ours = factories.make_item(step, "Backup is old", role="operator")
-    automatic = factories.make_item(step, "Isolated", automatic=True)
+    automatic = factories.make_item(step, "Isolated", operation="isolation")
     addresses = {item.title: reverse("checklist-tick", args=[item.pk]) for item in (owners, ours, automatic)}
     for who, mine in (("operator", ["Backup is old"]), ("owner", ["Works for you"]), ("manager", [])):
         text = page(house, who)

@@ -106,3 +106,10 @@ def test_queries_do_not_grow_with_the_project(house: House) -> None:
         client.get(reverse("progress", args=[house.project.slug]))
     assert len(many) == len(few)
     assert len(many) <= 14
+
+
+def test_a_spreadsheet_runs_nothing_of_the_csv(house: House) -> None:
+    house.application.name = "=HYPERLINK(A1)"
+    house.application.save()
+    text = house.client("lead").get(reverse("progress-csv", args=[house.project.slug])).content.decode()
+    assert "'=HYPERLINK(A1)" in text and ",=HYPERLINK" not in text

@@ -15,6 +15,7 @@ from django.test import Client
 from django.urls import reverse
 
 from migrationhub.audit.models import AuditEvent
+from migrationhub.audit.record import record
 from projects.models import Project
 from servers.models import Credential, NameServer, Platform, Run
 from tests import factories as make
@@ -23,17 +24,6 @@ from .setup_helpers import page, post
 
 pytestmark = pytest.mark.django_db
 SECRET = "correct-horse-battery"
-
-
-@pytest.fixture
-def project() -> Project:
-    return make.make_project("Shop to VME", slug="shop", lead=make.make_user("lena"))
-
-
-@pytest.fixture
-def lead(client: Client, project: Project) -> Client:
-    client.force_login(User.objects.get(username="lena"))
-    return client
 
 
 def key_pem(passphrase: bytes = b"") -> str:
@@ -164,9 +154,11 @@ def test_a_credential_of_another_project_is_not_there(lead: Client) -> None:
 
 
 @pytest.fixture
-def api(project: Project) -> Credential:
+def api(lead: Client, project: Project) -> Credential:
+    """An API account that the lead entered."""
     credential = make.make_credential(kind="api", name="hub at vme")
     project.credentials.add(credential)
+    record("credential.create", credential, actor=User.objects.get(username="lena"))
     return credential
 
 
@@ -229,7 +221,10 @@ def test_findings_of_another_address_do_not_stay(lead: Client, project: Project,
     post(lead, "platform-edit", "shop", platform.pk, **{**data, "name": "Renamed"})
     platform.refresh_from_db()
     assert platform.findings, "a new name changes nothing about what was found"
-    post(lead, "platform-edit", "shop", platform.pk, **{**data, "url": "https://other.lab"})
+    other = {**data, "url": "https://other.lab", "secret_again": api.secret}
+    make.make_run("platform_check", state="succeeded", work_key=f"check.platform.{platform.pk}")
+    said = post(lead, "platform-edit", "shop", platform.pk, **other)
+    assert "Not looked at yet" in said and "It was never checked." not in said
     platform.refresh_from_db()
     assert (platform.findings, platform.checked_at) == ([], None)
 

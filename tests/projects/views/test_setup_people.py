@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 import pytest
-from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 from migrationhub.audit.models import AuditEvent
-from projects.models import Application, Membership, Project
+from projects.models import Application, Membership, Migration, Project
 from tests import factories as make
+from tests.scenes import make_scene
 
 from .setup_helpers import page, post
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def project() -> Project:
-    return make.make_project("Shop to VME", slug="shop", lead=make.make_user("lena"))
-
-
-@pytest.fixture
-def lead(client: Client, project: Project) -> Client:
-    client.force_login(User.objects.get(username="lena"))
-    return client
 
 
 def test_a_new_project_is_led_by_who_made_it(client: Client) -> None:
@@ -175,3 +165,16 @@ def test_a_changed_application_moves_the_version_of_what_it_decides(lead: Client
     application.refresh_from_db()
     assert application.owner is None
     assert migration.version == before + 1
+
+
+def test_the_path_counts_what_is_complete_too_and_marks_what_comes_next(db: None) -> None:
+    scene = make_scene(3)
+    now = timezone.now()
+    Migration.objects.update(state=Migration.State.COMPLETE, completed_at=now, declared_at=now)
+    client = Client()
+    client.force_login(scene.lead, "django.contrib.auth.backends.ModelBackend")
+    text = page(client, "project-setup", scene.project.slug)
+    assert "3 servers, 3 complete" in text
+    assert "3 of 3 servers in a wave" in text
+    assert text.count('aria-current="step"') == 1
+    assert "Times are in Europe/Zurich (CET)." in text

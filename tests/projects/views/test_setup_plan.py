@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
 
@@ -17,17 +16,6 @@ from tests import factories as make
 from .setup_helpers import page, post
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def project() -> Project:
-    return make.make_project("Shop to VME", slug="shop", lead=make.make_user("lena"))
-
-
-@pytest.fixture
-def lead(client: Client, project: Project) -> Client:
-    client.force_login(User.objects.get(username="lena"))
-    return client
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import base64
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
-from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 from projects.forms.plan import services_seen
 from projects.models import Migration, Project
@@ -20,17 +20,6 @@ from tests import factories as make
 from .setup_helpers import page, post
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def project() -> Project:
-    return make.make_project("Shop to VME", slug="shop", lead=make.make_user("lena"))
-
-
-@pytest.fixture
-def lead(client: Client, project: Project) -> Client:
-    client.force_login(User.objects.get(username="lena"))
-    return client
 
 
 @pytest.fixture
@@ -171,6 +160,33 @@ def test_many_keys_are_decided_at_once(lead: Client, project: Project) -> None:
     assert [HostKey.objects.get(pk=key.pk).state for key in keys] == ["accepted", "accepted", "offered"]
 
 
+def test_a_ticked_key_that_somebody_refused_meanwhile_is_told(lead: Client, project: Project) -> None:
+    server = a_server(project)
+    right, wrong, other = offer(server, state="accepted"), offer(server), offer(a_server(project, "s2"))
+    ben = Client()
+    ben.force_login(make.make_member(project, "lead", make.make_user("ben")))
+    post(ben, "host-key-refuse", "shop", wrong.pk)
+    for said in (
+        post(lead, "host-keys", "shop", verdict="accept", key=[wrong.pk, other.pk]),
+        post(lead, "host-key-accept", "shop", wrong.pk),
+    ):
+        assert f"{wrong.fingerprint} of shop-db was refused by ben in the meantime" in said
+    assert [HostKey.objects.get(pk=key.pk).state for key in (right, wrong, other)] == [
+        "accepted",
+        "refused",
+        "accepted",
+    ]
+
+
+def test_two_keys_of_one_type_are_not_accepted_at_once(lead: Client, project: Project) -> None:
+    server = a_server(project)
+    keys = [offer(server), offer(server)]
+    said = post(lead, "host-keys", "shop", verdict="accept", key=[key.pk for key in keys])
+    assert "Two keys of one type are ticked for shop-db (ssh-ed25519)" in said
+    post(lead, "host-keys", "shop", verdict="refuse", key=[key.pk for key in keys])
+    assert {key.state for key in HostKey.objects.all()} == {"refused"}
+
+
 def test_a_key_of_another_project_is_not_there(lead: Client) -> None:
     foreign = offer(a_server(make.make_project(), "theirs"))
     for name in ("host-key-accept", "host-key-refuse"):
@@ -200,6 +216,33 @@ def test_a_check_is_requested_for_one_for_some_and_for_all(lead: Client, project
     assert Run.objects.count() == 2
     assert "The check of 3 servers is requested." in post(lead, "servers-check", "shop")
     assert Run.objects.count() == 3, "open checks are not doubled"
+
+
+@pytest.mark.parametrize("ticked", [["abc"], ["²"], [""], ["999999"], ["1" * 40]])
+def test_a_tick_that_names_no_server_does_not_check_them_all(lead: Client, project: Project, ticked: list[str]) -> None:
+    server, foreign = a_server(project), a_server(make.make_project(), "theirs")
+    for wrong in (ticked, [*ticked, str(server.pk)], [str(foreign.pk)]):
+        said = post(lead, "servers-check", "shop", server=wrong)
+        assert f"No source of this project is “{wrong[0]}”: nothing is checked." in said
+    assert not Run.objects.exists()
+
+
+def test_a_check_that_ends_while_its_page_is_drawn_shows_what_it_found(
+    lead: Client, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page of a check that has ended does not look again: what it says then stays."""
+    finding = {"level": "blocking", "code": "hostkey.unknown", "text": "No key is accepted yet.", "act": ""}
+    server = a_server(project, findings=[finding])
+    post(lead, "server-check", "shop", server.pk)
+
+    def ends(key: str) -> Run:
+        Run.objects.update(state="succeeded", reason="Log-in works.", finished_at=timezone.now())
+        Server.objects.update(findings=[])
+        return Run.objects.get(work_key=key)
+
+    monkeypatch.setattr("projects.views.setup_servers.check_run", ends)
+    said = page(lead, "server", "shop", server.pk)
+    assert "Log-in works." in said and "No key is accepted yet." not in said
 
 
 def test_facts_are_shown_with_their_age(lead: Client, project: Project) -> None:

@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
 
@@ -25,12 +24,6 @@ ZURICH = {"time_zone": "Europe/Zurich"}
 def project() -> Project:
     lead = make.make_user("lena")
     return make.make_project("Shop to VME", slug="shop", lead=lead, time_zone="Europe/Zurich")
-
-
-@pytest.fixture
-def lead(client: Client, project: Project) -> Client:
-    client.force_login(User.objects.get(username="lena"))
-    return client
 
 
 def test_a_window_is_kept_as_the_wall_clock_said(lead: Client, project: Project) -> None:
@@ -147,6 +140,7 @@ def typed(project: Project) -> dict[str, Any]:
         "proof": "full",
         "bandwidth": "2048",
         "addressing": "new",
+        "guest_address": "migrationhub",
         "disk_gib": "20",
     }
 
@@ -198,6 +192,42 @@ def test_a_profile_is_saved_with_the_labels_that_were_shown(
     assert profile.labels["production_cidr"] == "10.9.2.0/24"
     assert profile.instance_type == "mvm-7"
     assert (profile.migration_network_id, profile.production_network_id) == ("network-1", "network-2")
+
+
+def test_what_is_taken_over_is_ticked_one_by_one_and_kept(
+    lead: Client, project: Project, table: TablePlatform, typed: dict[str, Any]
+) -> None:
+    ticks = {"identity": ["machine_id", "host_keys"]}
+    loaded = post(lead, "profile-new", "shop", **typed, **ticks, load="1")
+    assert loaded.count('name="identity"') == 3 and loaded.count(" checked") == 2, "a load loses no tick"
+    assert "two machines with one identity confuse licences" in loaded
+    post(lead, "profile-new", "shop", **typed, **ticks, **PLACE)
+    profile = project.profiles.get()
+    assert profile.identity == ["host_keys", "machine_id"]
+    said = post(lead, "profile-edit", "shop", profile.pk, **typed, identity=["uuid"], **PLACE)
+    assert "Take over the source's identity" in said and "uuid" in said
+    post(lead, "profile-edit", "shop", profile.pk, **typed, **PLACE)
+    profile.refresh_from_db()
+    assert profile.identity == []
+
+
+def test_who_sets_the_address_can_be_chosen_with_the_source_off(
+    lead: Client, project: Project, table: TablePlatform, typed: dict[str, Any]
+) -> None:
+    """What else the move is made from stays as it was signed."""
+    post(lead, "profile-new", "shop", **typed, **PLACE)
+    profile = project.profiles.get()
+    migration = make.make_migration(project=project, profile=profile, states={"stop_services": "done"}, target=True)
+    migration.steps.filter(kind="cutover_events").update(state="attention")
+    shown = page(lead, "profile-edit", "shop", profile.pk)
+    assert '<option value="by_hand">Set by hand</option>' in shown and "Retry follows it" in shown
+    by_hand = {**typed, "guest_address": "by_hand"}
+    said = post(lead, "profile-edit", "shop", profile.pk, **{**by_hand, "addressing": "take_over"}, **PLACE)
+    assert "addressing cannot change under it" in said
+    post(lead, "profile-edit", "shop", profile.pk, **by_hand, **PLACE)
+    profile.refresh_from_db()
+    assert (profile.guest_address, profile.addressing) == ("by_hand", "new")
+    assert "Gets a new production address, set by hand" in page(lead, "profiles", "shop")
 
 
 def test_what_the_platform_does_not_have_is_refused(lead: Client, table: TablePlatform, typed: dict[str, Any]) -> None:
@@ -253,7 +283,8 @@ def test_a_stored_place_needs_no_platform_that_answers(
         ({"scope": "paths", "paths": "srv/../etc"}, "Directory “srv/../etc” is not a directory below the root."),
         ({"paths": "/srv"}, "Directories are named, but the whole system is chosen."),
         ({"postgresql_data": ""}, "PostgreSQL: data directory is empty."),
-        ({"consistency": "snapshot-zfs"}, "Consistency “snapshot-zfs”:"),
+        ({"consistency": "snapshot-xfs"}, "Consistency “snapshot-xfs”:"),
+        ({"consistency": "snapshot-lvm", "snapshot_size": "big"}, "LVM: room for changes “big” is no size."),
         ({"disk_gib": "0"}, "Root disk “0”:"),
         ({"nic_type_id": "virtio"}, "NIC type “virtio” is not a number."),
         ({"platform": "999"}, "Platform “999”:"),
@@ -264,6 +295,15 @@ def test_a_wrong_recipe_is_named(
 ) -> None:
     assert words in post(lead, "profile-new", "shop", **{**typed, **PLACE, **changes})
     assert not Profile.objects.exists()
+
+
+@pytest.mark.parametrize("method", [value for value in Profile.Consistency.values if value != "postgresql"])
+def test_every_way_to_a_consistent_copy_is_offered(
+    lead: Client, project: Project, table: TablePlatform, typed: dict[str, Any], method: str
+) -> None:
+    assert f'<option value="{method}"' in page(lead, "profile-new", "shop")
+    post(lead, "profile-new", "shop", **{**typed, **PLACE, "consistency": method})
+    assert project.profiles.get().consistency == method
 
 
 def test_a_platform_of_another_project_is_not_asked(lead: Client, table: TablePlatform, typed: dict[str, Any]) -> None:

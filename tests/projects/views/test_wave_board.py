@@ -72,6 +72,27 @@ def test_out_of_contact_is_unknown_not_running(house: House) -> None:
     assert "6 min" in lane
 
 
+@pytest.mark.parametrize(
+    ("since_sync", "who", "state"), [(5, "target", "running"), (5, "source", "unknown"), (300, "target", "unknown")]
+)
+def test_a_clone_that_we_restarted_is_restarting_not_unknown(
+    house: House, since_sync: int, who: str, state: str
+) -> None:
+    step = set_step(house, Kind.INITIAL, "running", started_at=timezone.now())
+    sync = factories.make_sync(house.migration)
+    lost = timezone.now() - timedelta(seconds=10)
+    type(sync).objects.filter(pk=sync.pk).update(created_at=lost - timedelta(seconds=since_sync))
+    machine = getattr(house.migration, who)
+    factories.make_run(
+        action=factories.make_action(factories.make_attempt(step), "probe", state="running"),
+        contact_lost_since=lost,
+        reason=f"{machine.name} does not answer at {machine.address}.",
+    )
+    lane = row(house)
+    assert now_of(lane)[0] == state
+    assert ("Restarting" in lane) == (state == "running")
+
+
 def test_a_running_copy_never_says_hundred_per_cent(house: House) -> None:
     step = set_step(house, Kind.INITIAL, "running")
     action = factories.make_action(factories.make_attempt(step), state="running")

@@ -20,6 +20,7 @@ from servers.progress import Progress, State
 from servers.remote.base import Connection, Endpoint, RemoteProblem, Unreachable
 from servers.remote.ssh import Pool
 from tests.fixtures_lab import ProcessHost
+from tests.patience import wait_until
 from tests.servers.movers.conftest import Pair
 from tests.servers.movers.drive import drive
 
@@ -225,7 +226,7 @@ def test_recorded_services_are_stopped_while_data_arrives(
     services = ({"name": "churn"},)
     # A fresh target knows the service only after the first sync brought it and it was restarted.
     pair.sync("initial", services=services)
-    wait_for(lambda: "RUNNING" in target.supervisorctl("status", "churn"))
+    wait_until(lambda: "RUNNING" in target.supervisorctl("status", "churn"))
     job = pair.job("delta", services=services)
     memo, _ = drive(job, until=lambda progress: progress.next_act == "start")
     assert "RUNNING" not in target.supervisorctl("status", "churn")
@@ -233,19 +234,12 @@ def test_recorded_services_are_stopped_while_data_arrives(
     assert progress.state == State.SUCCEEDED, progress.reason
     assert progress.sync.discarded_count > 0, "what the clone's service wrote is taken away"
     pair.last = progress
-    wait_for(lambda: "RUNNING" in target.supervisorctl("status", "churn"))
+    wait_until(lambda: "RUNNING" in target.supervisorctl("status", "churn"))
     source.supervisorctl("stop", "churn")
     pair.sync("final", services=services)
     assert "RUNNING" not in target.supervisorctl("status", "churn")
     verdict = compare_trees(source.root, target.root, list(pair.paths), [])
     assert verdict.ok, verdict
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.2)
 
 
 def test_a_directory_that_ssh_cannot_be_told_is_refused(pair: Pair) -> None:

@@ -11,10 +11,10 @@ import pytest
 
 from migrationhub.lib.findings import Problem
 from servers.movers.base import Freeze, MoveJob
-from servers.movers.rsync import config, preflight_data, preflight_machine
+from servers.movers.rsync import config
 from servers.movers.rsync.exclusions import BASE_WRITTEN, MACHINE, OURS, exclusions, left_out
 from servers.movers.rsync.layout import layout, program, safe, scope_paths
-from servers.movers.rsync.walk import Mount, parse_mountinfo, plan, shell_function
+from servers.movers.rsync.walk import Mount, look_again, parse_mountinfo, plan, rsync_rules, shell_function
 from servers.remote.access import EXCLUDED_PATHS
 from servers.remote.base import Endpoint
 
@@ -98,8 +98,10 @@ def test_local_file_systems_are_walked_and_no_others() -> None:
     assert inside.starts[0][1] == next(mount.label for mount in mounts if mount.point == "/data disk")
 
 
-def run_walk(tmp_path: Path, skipped: list[str], mounts: tuple[Mount, ...] = ()) -> list[list[bytes]]:
-    script = shell_function(plan([], mounts, skipped))
+def run_walk(
+    tmp_path: Path, skipped: list[str], mounts: tuple[Mount, ...] = (), scope: tuple[str, ...] = ()
+) -> list[list[bytes]]:
+    script = shell_function(plan(scope, mounts, skipped))
     result = subprocess.run(
         ["sh", "-c", f"{script}\nwalk 1 m1"],
         cwd=tmp_path,
@@ -130,6 +132,65 @@ def test_a_mount_point_with_wildcards_in_its_name_is_a_literal(tmp_path: Path) -
         (tmp_path / name / "file").touch()
     found = {record[0] for record in run_walk(tmp_path, [], (Mount("/", "ext4", "l"), Mount("/[ab]", "nfs", "n")))}
     assert b"./a/file" in found and b"./[ab]/file" not in found
+
+
+@pytest.mark.parametrize("scope", [(), ("/srv",), ("/srv", "/srv/a/b"), ("/srv/a", "/srv/other")])
+def test_file_systems_inside_each_other_are_all_listed_and_once(tmp_path: Path, scope: tuple[str, ...]) -> None:
+    for name in ("srv", "srv/a", "srv/a/b", "srv/a/b/c", "srv/other", "srv/ab"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").touch()
+    points = ("/", "/srv", "/srv/a", "/srv/a/b/c", "/srv/other")
+    found = [record[0] for record in run_walk(tmp_path, [], tuple(Mount(p, "ext4", p) for p in points), scope)]
+    named = [tmp_path / path.strip("/") for path in scope or ("/",)]
+    there = {inside for path in named for inside in (path, *path.rglob("*"))}
+    assert sorted(found) == sorted(
+        b"." if path == tmp_path else f"./{path.relative_to(tmp_path)}".encode() for path in there
+    )
+
+
+PATTERNS = ("/data/*.tmp", "/data/pg/wal/*", "/data/*old*", "*.bak", "lost+found", "/opt/x", "/data/a-b_c,d=e@f~g")
+
+
+def test_rsync_goes_where_the_walk_goes(tmp_path: Path) -> None:
+    """By rules instead of names: not a path more, which would overwrite the target's own, and not one less."""
+    patterns = [*PATTERNS, *(e.pattern for e in exclusions("system", [])), *BASE_WRITTEN]
+    tree = tmp_path / "tree"
+    names = [name.lstrip("/").replace("*", middle) for name in patterns for middle in ("", "x", ".x", "y/z")]
+    places = [*names, *(f"data/{name}" for name in names), *(f"{name}/in" for name in names)]
+    places += [
+        "data/pg/wal/deep/1",
+        "data/sub/x.tmp",
+        "data/a.tmp.keep",
+        "data/x/old",
+        "data/.bak",
+        "opt/xy",
+        "opt/y x",
+    ]
+    for place in places:
+        for path in (tree / place).parent, tree / place:
+            if not any(one.is_file() for one in (path, *path.parents)):
+                path.mkdir(parents=True, exist_ok=True)
+        if not any(one.is_file() for one in (tree / place).parents):
+            (tree / place / "file").touch()
+    for scope in ([], ["/data", "/opt"]):
+        walk = plan(scope, [], patterns)
+        rules = rsync_rules(walk)
+        assert rules is not None
+        (tmp_path / "rules").write_text("".join(f"- {rule}\n" for rule in rules))
+        walked = subprocess.run(
+            ["sh", "-c", f"{shell_function(walk)}\nwalk 1 m"], cwd=tree, capture_output=True, check=True
+        ).stdout
+        expected = {record.split(b"//")[0].removeprefix(b"./") for record in walked.split(b"\0") if record} - {b"."}
+        command = ["rsync", "-naR" if scope else "-na", f"--filter=merge {tmp_path / 'rules'}", "--out-format=%n"]
+        named = [f"{tree}/.{path}" for path in scope] or [f"{tree}/"]
+        out = subprocess.run([*command, *named, f"{tmp_path}/to/"], capture_output=True, check=True).stdout
+        sent = {line.rstrip(b"/") for line in out.splitlines() if not line.startswith(b"created ")} - {b"."}
+        assert sent - {b"./"} == expected and len(expected) > 50
+
+
+@pytest.mark.parametrize("pattern", ["/a?", "/a[bc]", "/a\\*b", "/with space", "a**b", "/é", "/data", "/#x*"])
+def test_what_find_and_rsync_may_read_differently_is_sent_by_name(pattern: str) -> None:
+    assert rsync_rules(plan(["/data/files"], [], [pattern])) is None
 
 
 # -- lists ----------------------------------------------------------------------------------------------------
@@ -185,10 +246,57 @@ def test_hard_link_groups_do_not_depend_on_inodes(tmp_path: Path) -> None:
     assert shell(tmp_path, "links list") == "a//a\0b/x//a\0b/é\ny//a\0".encode()
 
 
+def settled(tmp_path: Path, meanwhile: str) -> tuple[set[bytes], set[bytes]]:
+    """Paths that count as changed in a list made now, and once it has settled; `meanwhile` runs in between."""
+    tree, work = tmp_path / "tree", tmp_path / "work"
+    for directory in (tree, work, tree / "dir"):
+        directory.mkdir()
+    for name in ("-rf", "odd\nname [x]"):
+        (tree / name).write_text(name)
+    (tree / "link").symlink_to("to//!where x")
+    walks = shell_function(plan([], [], [])) + look_again() + "flush() { :; }\n"
+    (tmp_path / "walk.sh").write_text(walks)
+    lists = shell(
+        tmp_path,
+        f". ./walk.sh\nTREE={tree} WORK={work} ID=id\nmoment; manifest walk list; cat list; printf 'then\\0'\n"
+        f"(cd {tree} && {{ {meanwhile}\n}})\nsettle list; cat list",
+    )
+    before, _, after = lists.partition(b"then\0")
+    records = after.split(b"\0")[:-1]
+    assert records == sorted(records), "a list must stay sorted"
+    paths = [{record.split(b"//")[0] for record in one.split(b"\0") if b"//!id." in record} for one in (before, after)]
+    return paths[0], paths[1]
+
+
+def test_what_was_too_young_settles_when_nothing_happens_to_it(tmp_path: Path) -> None:
+    young, left = settled(tmp_path, ":")
+    assert young == {b".", b"-rf", b"odd\nname [x]", b"dir", b"link"} and left == set()
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize("meanwhile", ["printf x >>dir/../-rf", "rm link", "mv dir other", "chmod 600 ./-rf"])
+def test_what_changed_before_it_settled_still_counts_as_changed(tmp_path: Path, meanwhile: str) -> None:
+    young, left = settled(tmp_path, meanwhile)
+    assert left == young
+
+
+def test_the_two_seconds_are_no_longer_than_two(tmp_path: Path) -> None:
+    """A second more, as whole seconds would have it, and every sync would send again what the last one brought."""
+    assert shell(tmp_path, "two_seconds_before 170000000905; echo; two_seconds_before 170000000199") == (
+        b"1700000007.05\n1699999999.99"
+    )
+
+
 def test_a_changed_link_brings_its_group_along(tmp_path: Path) -> None:
     write(tmp_path / "links.all", "l:7//a", "l:7//d/x", "l:7//d/\x01\x02odd", "l:8//p", "l:8//q")
     write(tmp_path / "send.changed", "d/x", "z")
     assert shell(tmp_path, "whole_groups; cat send.named") == b"a\0d/\x01\x02odd\0d/x\0z\0"
+
+
+@pytest.mark.parametrize(("count", "expected"), [(0, 0), (1, 1), (5001, 5001 * 5002 // 2)])
+def test_numbers_are_summed(tmp_path: Path, count: int, expected: int) -> None:
+    assert int(shell(tmp_path, f"seq {count} | total")) == expected
+    assert int(shell(tmp_path, "printf '9999999999999\\n9999999999999\\n' | total")) == 19999999999998
 
 
 def test_removals_make_room_first_but_programs_go_last(tmp_path: Path) -> None:
@@ -274,64 +382,3 @@ def test_why_everything_is_compared(last: dict[str, object], full: str) -> None:
     text = config.target_files(job, layout(job, job.source), [], [], "t")["config"].decode()
     line = next(line for line in text.splitlines() if line.startswith("FULL="))
     assert full in line and (full or line == "FULL=''")
-
-
-# -- findings -------------------------------------------------------------------------------------------------
-
-
-def codes(findings: object) -> dict[str, str]:
-    return {finding.code: finding.level.value for finding in findings}  # type: ignore[attr-defined]
-
-
-def test_releases_are_compared_as_their_distributions_count() -> None:
-    assert preflight_machine.release('ID=debian\nVERSION_ID="12"') == ("debian", "12")
-    assert preflight_machine.release('ID="rhel"\nVERSION_ID="9.4"') == ("rhel", "9")
-    assert preflight_machine.release("ID=ubuntu\nVERSION_ID=22.04") == ("ubuntu", "22.04")
-
-
-def test_systems_that_do_not_fit_block() -> None:
-    source = {"release": b"ID=debian\nVERSION_ID=12", "usr": b"split"}
-    target = {"release": b"ID=debian\nVERSION_ID=11", "usr": b"merged", "kernels": b"6.1 no"}
-    found = codes(preflight_machine.system(move(), source, target))
-    assert found == {"release.differs": "blocking", "usr.layout": "blocking", "kernel.target": "blocking"}
-    target = {"release": source["release"], "usr": b"split", "kernels": b"5.10 no\n6.1 yes"}
-    assert set(codes(preflight_machine.system(move(), source, target)).values()) == {"ready"}
-    assert codes(preflight_machine.system(move(), source, {**target, "kernels": b""}))["kernel.target"] == "blocking"
-
-
-@pytest.mark.parametrize(
-    ("line", "code"),
-    [
-        (b"none", "rsync.missing"),
-        (b"rsync  version 3.0.9  protocol", "rsync.old"),
-        (b"rsync  version 3.2.7", "rsync.version"),
-    ],
-)
-def test_rsync_must_be_there_and_new_enough(line: bytes, code: str) -> None:
-    assert code in codes(preflight_machine.tools(move(), {"rsync": line}, {"rsync": line}))
-
-
-def test_clocks_far_off_are_warned_of() -> None:
-    assert codes(preflight_machine.clocks(move(), 0.2, 0.1)) == {"clock.offset": "ready"}
-    assert [f.level.value for f in preflight_machine.clocks(move(), 60, -0.1)] == ["warning", "ready"]
-
-
-DF = b"""Filesystem     Type 1024-blocks    Used Available Capacity Mounted on
-/dev/vda       ext4   100000000 %d  %d      50%% /
-/dev/vdb       xfs     20000000 9000000  11000000      50%% /data
-tmpfs          tmpfs    1000000       0   1000000       0%% /run
-"""
-
-
-def test_space_is_counted_on_the_file_system_that_will_hold_it() -> None:
-    small, big = {"disks": DF % (30000000, 5000000)}, {"disks": DF % (2000000, 90000000)}
-    assert {f.subject: f.level.value for f in preflight_data.space(move(), small, big)} == {
-        "/": "ready",
-        "/data": "ready",
-    }
-    one = {"disks": b"\n".join(big["disks"].splitlines()[:2])}
-    (finding,) = preflight_data.space(move(), small, one)
-    assert finding.subject == "/" and finding.level.value == "ready"
-    (finding,) = preflight_data.space(move(), {"disks": DF % (85000000, 1)}, one)
-    assert finding.code == "space.short"
-    assert [f.code for f in preflight_data.space(move(), {}, big)] == ["space.unknown"]

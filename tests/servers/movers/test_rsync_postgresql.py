@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import re
-import time
+import shutil
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
+from migrationhub.lab.state import LabProblem
 from migrationhub.lab.verify_orders import POSTGRES_BIN, _look
 from migrationhub.lib.findings import Level
 from servers.movers.base import Freeze
 from servers.movers.rsync.mover import RsyncMover
 from servers.progress import Consistency, State
 from tests.fixtures_lab import ProcessHost
+from tests.patience import wait_until
 from tests.servers.movers.conftest import Pair
 from tests.servers.movers.drive import drive
 
@@ -27,15 +30,8 @@ DATA = "srv/postgresql"
 @pytest.fixture(scope="module")
 def pair(make_pair: Callable[..., Pair]) -> Pair:
     pair = make_pair("pg", "shop-db", (DATA,), interval="0.01")
-    wait_for(lambda: number_of_orders(pair.source) > 0)
+    wait_until(lambda: number_of_orders(pair.source) > 0)
     return pair
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.2)
 
 
 def psql(host: ProcessHost, query: str, database: str = "shop") -> str:
@@ -88,6 +84,43 @@ def start_copy(host: ProcessHost) -> None:
     assert result.rc == 0, result.out + result.err
 
 
+CUT_OFF = f"""
+data=$HOST_DIR/{DATA} log=$HOST_DIR/var/log/cut.log
+{POSTGRES_BIN}/postgres -D "$data" -c listen_addresses= -c unix_socket_directories="$HOST_DIR/run" >$log 2>&1 &
+until grep -q "redo starts" $log; do kill -0 $! || exit 1; done
+kill -s {{}} $!
+wait $!
+until ! grep -lqs "^postgres:.*startup" /proc/[0-9]*/cmdline; do sleep 0.1; done
+rm -f "$data/postmaster.pid"
+{POSTGRES_BIN}/pg_controldata "$data" | grep -E "cluster state|End-of-backup"
+"""
+
+
+@pytest.mark.parametrize("how", ["KILL", pytest.param("INT", marks=pytest.mark.full)])
+def test_a_clone_whose_first_recovery_is_cut_off_starts_all_the_same(pair: Pair, how: str) -> None:
+    """PostgreSQL takes a copy with a label alone for a crashed server the second time, and refuses to start."""
+    job = pair.job("delta", freeze=FREEZE, bandwidth=16384)
+    last = number_of_orders(pair.source)
+    memo, _ = drive(job, until=lambda progress: progress.phase == "copying")
+    # Enough of a log for a recovery that can be cut off. It may outlast the copy: what was there before it must be in.
+    psql(pair.source, "UPDATE pgbench_accounts SET abalance = abalance + 1")
+    _, progress = drive(job, memo)
+    pair.last = progress
+    assert progress.sync is not None and progress.sync.consistency == Consistency.FROZEN, progress
+
+    left = pair.target.execute(CUT_OFF.format(how)).out
+    assert "in recovery" in left or "in archive recovery" in left, left
+    assert re.search(r"End-of-backup record required: *yes", left), left
+    without = pair.target.root / "tmp/without-signal"
+    subprocess.run(["cp", "-a", pair.target.root / DATA, without], check=True)
+    (without / "recovery.signal").unlink()
+    with pytest.raises(LabProblem, match="WAL ends before end of online backup"):
+        _look(without, POSTGRES_BIN, "shop", machine_id(pair.source))
+    shutil.rmtree(without)
+    copy = _look(pair.target.root / DATA, POSTGRES_BIN, "shop", machine_id(pair.source))
+    assert copy.amcheck == "clean" and copy.last >= last and not copy.missing and not copy.foreign
+
+
 def test_final_sync_of_the_stopped_database_is_equal(pair: Pair) -> None:
     blocked = [f.code for f in RsyncMover().preflight(pair.job("final")) if f.level == Level.BLOCKING]
     assert blocked == ["database.running"]
@@ -96,11 +129,14 @@ def test_final_sync_of_the_stopped_database_is_equal(pair: Pair) -> None:
     assert progress.sync.consistency == Consistency.STOPPED
     # The label of the frozen copies would make the server start from an old checkpoint.
     assert not (pair.target.root / DATA / "backup_label").exists()
+    assert not (pair.target.root / DATA / "recovery.signal").exists()
+    settings = (pair.target.root / DATA / "postgresql.auto.conf").read_bytes()
+    assert settings == (pair.source.root / DATA / "postgresql.auto.conf").read_bytes()
     source = _look(pair.source.root / DATA, POSTGRES_BIN, "shop", machine_id(pair.source))
     target = _look(pair.target.root / DATA, POSTGRES_BIN, "shop", machine_id(pair.source))
     assert target == source and target.amcheck == "clean"
     pair.source.supervisorctl("start", "postgresql", "orders")
-    wait_for(lambda: number_of_orders(pair.source) > 0)
+    wait_until(lambda: number_of_orders(pair.source) > 0)
 
 
 def test_a_lost_session_makes_the_copy_live_and_says_so(pair: Pair) -> None:
@@ -121,7 +157,7 @@ def test_a_killed_copy_thaws_the_database(pair: Pair) -> None:
     assert psql(pair.source, "SELECT count(*) FROM pg_replication_slots") == "1"
     _, progress = drive(replace(job, cancel=True), memo)
     assert progress.state == State.CANCELLED
-    wait_for(lambda: psql(pair.source, "SELECT count(*) FROM pg_replication_slots") == "0")
+    wait_until(lambda: psql(pair.source, "SELECT count(*) FROM pg_replication_slots") == "0")
 
 
 def test_a_database_that_refuses_is_named_before_and_during(pair: Pair) -> None:

@@ -226,6 +226,18 @@ def test_final_sync_proves_equality(pair: Pair) -> None:
     assert_never_backwards(seen)
     assert progress.result["target_in_receive_mode"], "what starts now would change what was proven"
     assert_equal(pair)
+    shell(pair.source, "printf later >>last; rm -r again")  # something ran after it: it is done again
+    assert pair.sync("final").result["target_in_receive_mode"]
+    assert_equal(pair)
+
+
+def test_both_sides_changed_in_the_same_second(pair: Pair) -> None:
+    """As jobs at the full minute do: for rsync alone the same second is near enough."""
+    shell(pair.source, "mkdir -p minute; ln -sfn a minute/link; touch -h -d '2026-01-01 03:00:00.1' minute/link minute")
+    pair.sync("delta")
+    shell(pair.target, "touch -h -d '2026-01-01 03:00:00.7' minute/link minute")
+    pair.sync("final")
+    assert_equal(pair)
 
 
 def test_final_sync_fails_where_the_sides_stay_different(pair: Pair) -> None:
@@ -241,27 +253,39 @@ def test_final_sync_fails_where_the_sides_stay_different(pair: Pair) -> None:
     assert "srv/data/busy" in progress.reason
 
 
-def test_proof_finds_what_lists_do_not_hold(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An attribute that differs on the target, put there between the copy and the proof, is found by the dry run."""
+@pytest.mark.parametrize(("name", "rules"), [("acl", ""), ("unruly", "- unruly\n")])
+def test_proof_finds_what_lists_do_not_hold(pair: Pair, monkeypatch: pytest.MonkeyPatch, name: str, rules: str) -> None:
+    """An attribute that differs on the target, put there between the copy and the proof, is found by the dry run.
+
+    Also where the rules by which it goes through everything leave the file out: it saw too few files, so it is
+    believed no longer.
+    """
+    shell(pair.source, f"touch {name}")
+    pair.sync("delta")
     original = RsyncMover._start
 
     def start(self: RsyncMover, job: object, memo: dict[str, object]) -> dict[str, object]:
         source = self._source(job)  # type: ignore[arg-type]
         programs = source.read("source.sh").decode()
-        change = f"setfattr -n user.colour -v green {pair.target.root}/srv/data/acl"
+        change = f"setfattr -n user.colour -v green {pair.target.root}/srv/data/{name}"
         source.write("source.sh", programs.replace("\n  prove\n", f"\n  {change}\n  prove\n").encode())
+        source.write("rules", source.read("rules") + rules.encode())
         return original(self, job, memo)  # type: ignore[arg-type]
 
     monkeypatch.setattr(RsyncMover, "_start", start)
     _, progress = drive(pair.job("final"))
     assert progress.state == State.FAILED and progress.code == "proof.failed", progress
-    assert "acl" in progress.reason
+    assert name in progress.reason
 
 
-def test_exclusions_of_the_profile_hold_on_both_sides(pair: Pair) -> None:
+@pytest.mark.parametrize("full", [False, True])
+def test_exclusions_of_the_profile_hold_on_both_sides(pair: Pair, full: bool) -> None:
+    if full:
+        pair.generation += 1  # sent by rules, not by names
     shell(pair.source, "mkdir -p skip/me; printf s >skip/me/s; printf b >x.bak; printf k >keep")
     shell(pair.target, "mkdir -p skip; printf t >skip/t; printf t >y.bak")
-    pair.sync("delta", exclusions=("/srv/data/skip", "*.bak"))
+    sync = pair.sync("delta", exclusions=("/srv/data/skip", "*.bak")).sync
+    assert sync.full == full
     assert shell(pair.target, "ls skip *.bak keep") == "keep\ny.bak\n\nskip:\nt\n"
     shell(pair.source, "rm -r skip x.bak")
     shell(pair.target, "rm -r skip y.bak")

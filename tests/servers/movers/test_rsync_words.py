@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import re
+import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 from servers.movers import mover
 from servers.movers.base import Freeze, MoveJob
 from servers.movers.rsync import exitcodes
+from servers.movers.rsync.layout import program
 from servers.movers.rsync.outcome import consistency, failure_words, sync_facts
 from servers.movers.rsync.progress_parse import parse
 from servers.movers.rsync.state import PHASES, Look, parse_look
@@ -47,6 +50,11 @@ def test_every_status_of_rsync_has_a_cause_and_a_next_act() -> None:
         (12, "Connection refused", "target.refused"),
         (255, "Host key verification failed.", "target.host-key"),
         (73, "Permission denied (publickey).", "target.key"),
+        (
+            73,
+            "db could not list the target: the connection failed (ssh, status 255): no reason was given.",
+            "ssh.failed",
+        ),
         (78, "sort: write failed: No space left on device", "mover.space"),  # ours, on the source
         (23, "permission denied", "rsync.partial"),
         (137, "", "mover.signal"),
@@ -185,6 +193,22 @@ def test_the_registry_names_what_there_is() -> None:
     assert mover("rsync").capabilities(JOB).deltas
     with pytest.raises(Exception, match=r"no mover named 'teleport'.*rsync"):
         mover("teleport")
+
+
+def function(name: str) -> str:
+    found = re.search(rf"^{name}\(\) {{.*?^}}$", program("source.sh"), re.DOTALL | re.MULTILINE)
+    assert found is not None
+    return found[0]
+
+
+@pytest.mark.parametrize(("options", "seconds"), [("--ignore-times", 600), ("--checksum", 700), ("-x --checksum", 700)])
+def test_a_file_that_is_hashed_in_silence_has_its_time(tmp_path: Path, options: str, seconds: int) -> None:
+    """rsync sends nothing while it hashes for --checksum: with three seconds a dry run of one 12 GiB file failed."""
+    records = ("d//d 755//", "d/a//f 644 1048576000 1700000000.5//", "b//f 600 7 1700000000.5//", "l//l a//")
+    (tmp_path / "s.shared").write_text("".join(f"{record}\0" for record in records))
+    script = f"SILENCE=600\n{function('sizes')}\n{function('silence')}\nsilence {options}"
+    told = subprocess.run(["sh", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert int(told.stdout) == seconds and told.stderr == ""
 
 
 def test_phases_of_the_programs_are_in_the_order() -> None:

@@ -168,6 +168,13 @@ def test_an_image_that_is_still_imported_and_a_store_that_is_offline(standin: St
     }
 
 
+def test_a_cloud_that_switches_machines_on_again_is_warned_about(standin: StandIn) -> None:
+    standin.appliance.auto_recover_power = True
+    (finding,) = [one for one in check(standin) if one.level != Level.READY]
+    assert (finding.code, finding.level) == ("zone.auto_recover", Level.WARNING)
+    assert "Lab cloud" in finding.text and "Automatically Power On VMs" in finding.act
+
+
 def test_a_powered_off_machine_that_vme_only_found_takes_the_name(standin: StandIn) -> None:
     standin.appliance.discovered = [{"id": 7, "name": "shop-db-vme", "powerState": "off", "status": "provisioned"}]
     found = blocking(check(standin))

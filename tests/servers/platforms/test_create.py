@@ -141,6 +141,16 @@ def test_a_name_of_a_powered_off_instance_is_taken(standin: StandIn) -> None:
     assert external_id in progress.reason and "Choose another name" in progress.reason
 
 
+def test_a_refusal_before_anything_was_asked_is_an_end_and_no_wait(standin: StandIn) -> None:
+    """A look that only reads names an act, which then fails; once VME is at work a refused look ends nothing."""
+    platform, spec = standin.platform(), standin.spec()
+    external_id = made(standin)
+    standin.appliance.store.state["instances"][external_id]["labels"] = ["somebody else's"]
+    seen = platform.observe_create("k", spec, {})
+    assert seen.next_act and "that is not ours" in seen.reason
+    assert platform.observe_create("k", spec, {"asked_at": 0.0}).next_act is None
+
+
 def test_a_failed_create_says_why_in_the_appliances_words(standin: StandIn) -> None:
     standin.order({"kind": "act", "act": "create", "message": "No space left on cluster-gfs2."})
     _, progress = run(lambda memo: standin.platform().advance_create("k", standin.spec(), memo))

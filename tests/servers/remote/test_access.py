@@ -149,7 +149,7 @@ def ours(host: object) -> Endpoint:
     return access.endpoint("clone", address, private_key=PRIVATE, host_keys=keys)
 
 
-def opened(endpoint: Endpoint, timeout: float = 40.0) -> Connection:
+def opened(endpoint: Endpoint, timeout: float = 60.0) -> Connection:
     deadline = time.monotonic() + timeout
     while True:
         try:

@@ -13,7 +13,7 @@ import pytest
 
 from servers.remote import file_changes
 from servers.remote.base import CommandFailed, Endpoint, Result
-from servers.remote.file_changes import NewFile, Record, apply_changes, read_states, undo_changes
+from servers.remote.file_changes import NewFile, Record, apply_changes, read_states, undo_changes, undo_command
 
 
 class Local:
@@ -84,6 +84,28 @@ def test_undo_brings_everything_back_exactly(tree: Path, secret: bool) -> None:
     assert seen(tree) == before
     undo_changes(here, record)
     assert seen(tree) == before
+
+
+@pytest.mark.parametrize("secret", [False, True])
+def test_the_machine_itself_can_undo_with_one_line(tree: Path, secret: bool) -> None:
+    before, here = seen(tree), Local()
+    nothing = here.run(undo_command("work"), check=True)
+    assert nothing.out == b""
+    record = apply_changes(here, "work", changes(tree), secret=secret)
+    here.run(undo_command("work"), check=True)
+    assert seen(tree) == before
+    here.run(undo_command("work"), check=True)  # once more
+    undo_changes(here, record)  # from the hub too
+    assert seen(tree) == before
+
+
+def test_the_machines_own_undo_names_a_kept_copy_that_is_gone(tree: Path, tmp_path: Path) -> None:
+    here = Local()
+    record = apply_changes(here, "work", changes(tree))
+    kept = next(state.kept for state in record.before if state.path.endswith("plain"))
+    Path(kept).unlink()
+    with pytest.raises(CommandFailed, match=f"The kept copy {kept} of .*plain is gone"):
+        here.run(undo_command("work"), check=True)
 
 
 @pytest.mark.parametrize("fail_at", ["/plain", "/link", "/fresh"])

@@ -140,7 +140,7 @@ def test_on_a_supervisord_host_nothing_is_asked_and_nothing_done() -> None:
 # -- on real guests -----------------------------------------------------------------------------------------
 
 
-def reached(endpoint: Endpoint, timeout: float = 40) -> Connection:
+def reached(endpoint: Endpoint, timeout: float = 60.0) -> Connection:
     deadline = time.monotonic() + timeout
     while True:
         try:
@@ -217,6 +217,12 @@ def test_other_ways_and_cards_are_blocking_findings_that_say_what_to_do(nspawn_h
     assert codes() == [("guest_address.kind", True)]
     with pytest.raises(Problem, match="netplan"):
         guest_address.apply(connection, new)
+    by_hand = guest_address.plan_by_hand(connection, new)
+    assert [one.level for one in by_hand] == [Level.WARNING] and "/etc/netplan/01.yaml" in by_hand[0].act
+    address = new.address.split("/")[0]
+    for text, found in ((f"[{address}0/24]", []), (f"[{new.address}]", ["/etc/netplan/01.yaml"])):
+        connection.run(f"echo 'addresses: {text}' >/etc/netplan/01.yaml", check=True)
+        assert guest_address.named_in(connection, new) == found
     connection.run("rm -r /etc/netplan; mv /etc/network/interfaces /tmp; rm -r /etc/network/interfaces.d", check=True)
     assert codes() == [("guest_address.kind", True)]
     assert guest_address.verify_file(connection, new)[0].level is Level.BLOCKING

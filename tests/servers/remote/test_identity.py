@@ -46,12 +46,22 @@ def test_target_shows_the_source_after_its_next_boot_and_itself_after_the_undo(
     there, here = connect(source.endpoint), connect(target.endpoint)
     here.run("rm /etc/ssh/ssh_host_rsa_key*", check=True)
     there.run("rm /etc/ssh/ssh_host_ecdsa_key*", check=True)
+    here.run("mkdir -p /etc/cloud/cloud.cfg.d", check=True)
     everything = "cd /etc; md5sum ssh/ssh_host_* machine-id hostname hosts; stat -c '%a %n' ssh/ssh_host_* machine-id"
+    everything += "; ls cloud/cloud.cfg.d"
     before = here.run(everything, check=True).text
     assert "id-target.shop.lab id-target" in here.run("cat /etc/hosts").text
 
+    with pytest.raises(Problem, match="holds no identity of its source"):
+        identity.staged(here)
     found = identity.capture(there)
+    identity.stage(here, found)
+    assert identity.staged(here) == found
+    kept = here.run("stat -c '%a %U %n' /var/lib/migrationhub /var/lib/migrationhub/source-identity.json").text
+    assert kept.split()[0::3] == ["700", "600"] and kept.split()[1::3] == ["root", "root"]
     record = identity.apply(here, found)
+    not_yet = identity.prove(here, found, port=22, address=target.endpoint.address)
+    assert {finding.code for finding in not_yet} == {"identity.host_name"}, "only written so far"
     stored = json.dumps(record.as_dict())
     assert "PRIVATE KEY" not in stored
     assert all(state.content is None for state in record.before)
@@ -70,11 +80,18 @@ def test_target_shows_the_source_after_its_next_boot_and_itself_after_the_undo(
             after = connect(taken_over, connect_timeout=2)
     assert after.run("hostname; cat /etc/machine-id").text == f"id-source\n{found.machine_id}\n"
     assert "127.0.1.1 id-source.shop.lab id-source\n" in after.run("cat /etc/hosts").text
+    assert "preserve_hostname: true" in after.run("cat /etc/cloud/cloud.cfg.d/*").text
+    proof = identity.prove(after, identity.staged(after), port=22, address=target.endpoint.address)
+    assert [finding.code for finding in proof] == ["identity.proven"], proof
+    silent = identity.prove(after, found, port=2299, address=target.endpoint.address)
+    assert [finding.code for finding in silent] == ["identity.no_sshd"]
     with pytest.raises(HostKeyChanged):
         connect(target.endpoint)
 
     identity.undo(after, Record.from_dict(json.loads(stored)))
     identity.undo(after, record)  # once more changes nothing
+    identity.discard(after)
+    assert after.run("ls /var/lib/migrationhub").text.split() == ["identity.undone"]
     assert after.run(everything, check=True).text == before
     assert identity.verify(after, found)[0].level is Level.BLOCKING
     after.close()

@@ -18,15 +18,9 @@ from servers.remote.base import Connection, Endpoint, RemoteProblem
 from servers.remote.ssh import connect
 from tests.fixtures_lab import ProcessHost
 from tests.fixtures_nspawn import NspawnHost
+from tests.patience import wait_until
 
 LOOPBACK = Endpoint("there", "127.0.0.1", manager="supervisord", directory="/nowhere")
-
-
-def until(true: Callable[[], bool], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.2)
 
 
 def opened(endpoint: Endpoint, seconds: float = 40) -> Connection:
@@ -94,6 +88,19 @@ def test_a_refusal_comes_from_a_machine_that_runs() -> None:
     assert "still runs" in proof.text
 
 
+def test_a_refusal_of_any_port_is_life_on_a_machine_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its SSH port may be filtered; a process host is one of many at its address, where others run on."""
+    signs = {22: power._Sign.SILENT, 80: power._Sign.REFUSED}
+    monkeypatch.setattr(power, "_knock", lambda endpoint, port: signs[port])
+    monkeypatch.setattr(power, "_echo", lambda endpoint: power._Sign.SILENT)
+    proof = power.absent(Endpoint("there", "192.0.2.1"), [80], seconds=0)
+    assert (proof.absent, "port 80 refuses connections" in proof.text) == (False, True)
+    signs[80] = power._Sign.SILENT
+    assert power.absent(Endpoint("there", "192.0.2.1"), [80], seconds=0).absent
+    signs |= {22: power._Sign.REFUSED, 80: power._Sign.REFUSED}
+    assert power.absent(LOOPBACK, [80], seconds=0).absent
+
+
 def test_a_hub_without_a_way_proves_nothing() -> None:
     proof = power.absent(Endpoint("there", "not.a.name.invalid", port=22), [], seconds=0)
     assert not proof.absent
@@ -108,7 +115,7 @@ def test_process_host_goes_down_restarts_and_hangs(process_host: Callable[..., P
     assert first == (host.root / "run/boot_id").read_text().strip()
     power.reboot(connection)
     connection.close()
-    until(lambda: boot_seen(host.endpoint) not in ("", first), 20)
+    wait_until(lambda: boot_seen(host.endpoint) not in ("", first))
 
     # sshd stands still: the kernel accepts for it.
     sshd = int((host.root / "run/sshd.pid").read_text())
@@ -124,7 +131,7 @@ def test_process_host_goes_down_restarts_and_hangs(process_host: Callable[..., P
     assert power.boot_id(connection) == power.boot_id(connection) != ""
     power.shut_down(connection)
     connection.close()
-    until(lambda: host.backend.power("power") == "off", 20)
+    wait_until(lambda: host.backend.power("power") == "off")
     assert power.absent(host.endpoint, [5432], seconds=1).absent
 
 
@@ -144,7 +151,7 @@ def test_machine_reboots_and_goes_down(nspawn_host: Callable[..., NspawnHost]) -
     assert not power.absent(host.endpoint, [], seconds=0).absent
     power.reboot(connection)
     connection.close()
-    until(lambda: boot_seen(host.endpoint) not in ("", first), 60)
+    wait_until(lambda: boot_seen(host.endpoint) not in ("", first))
     connection = opened(host.endpoint)
 
     # Nothing accepts any more, but the machine runs.
@@ -153,5 +160,5 @@ def test_machine_reboots_and_goes_down(nspawn_host: Callable[..., NspawnHost]) -
     assert (proof.absent, "still runs" in proof.text) == (False, True)
     power.shut_down(connection)
     connection.close()
-    until(lambda: power.absent(host.endpoint, [80], seconds=0).absent, 40)
+    wait_until(lambda: power.absent(host.endpoint, [80], seconds=0).absent)
     assert host.backend.power("power") == "off"

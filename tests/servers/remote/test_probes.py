@@ -54,6 +54,10 @@ class Page(http.server.BaseHTTPRequestHandler):
                 status, headers = 302, {"Location": "/"}
             case "/away":
                 status, headers = 302, {"Location": "http://elsewhere.test/"}
+            case "/odd":
+                status, headers = 302, {"Location": "http://[::1"}
+            case "/port":
+                status, headers = 302, {"Location": "http://127.0.0.1:99999999/"}
             case "/round":
                 status, headers = 302, {"Location": "/round"}
             case "/latin":
@@ -153,6 +157,8 @@ def test_http_asks_the_address_with_the_hosts_name(web: int) -> None:
         ({"path": "/moved", "status": 302}, True, ""),
         ({"path": "/moved", "follow": True, "text": "order 42"}, True, ""),
         ({"path": "/away", "follow": True}, False, "another host (elsewhere.test)"),
+        ({"path": "/odd", "follow": True}, False, "redirects to what is no address (http://[::1)"),
+        ({"path": "/port", "follow": True}, False, "redirects to what is no address (http://127.0.0.1:99999999/)"),
         ({"path": "/round", "follow": True}, False, "more than 5 times"),
         ({"path": "/latin", "text": "Käse"}, True, ""),
         ({"path": "/huge", "text": "needle"}, False, "first 1048576 characters"),
@@ -305,55 +311,6 @@ def test_a_command_without_an_end_is_a_no_but_a_host_without_an_answer_is_not_kn
     assert look("command", late, command="sleep 99").passed is False
     absent = Canned(TimedOut("No banner.", "Look.", code="ssh.timeout.banner"))
     assert look("command", absent, command="true").passed is None
-
-
-@pytest.mark.parametrize(
-    ("kind", "parameters", "fields"),
-    [
-        ("ping", {}, {"kind"}),
-        ("unit", {}, {"unit"}),
-        ("unit", {"unit": "a; reboot"}, {"unit"}),
-        ("unit", {"unit": "--all"}, {"unit"}),
-        ("tcp", {}, {"port"}),
-        ("tcp", {"port": "80"}, {"port"}),
-        ("tcp", {"port": True}, {"port"}),
-        ("tcp", {"port": 65536, "from": "moon"}, {"port", "from"}),
-        ("http", {"path": "health", "status": 99, "scheme": "ftp"}, {"path", "status", "scheme"}),
-        ("http", {"path": "/a b\r\nX: y"}, {"path"}),
-        ("http", {"host": "a\r\nX: y"}, {"host"}),
-        ("http", {"txt": "Shop"}, {"txt"}),
-        ("http", {"timeout": 0}, {"timeout"}),
-        ("dns", {"name": "", "server": "ns.example"}, {"name", "server"}),
-        ("dns", {"name": "a.b", "values": "1.2.3.4"}, {"values"}),
-        ("command", {"command": " "}, {"command"}),
-        ("command", {"command": "x", "output": "(", "match": "regex"}, {"output"}),
-    ],
-)
-def test_wrong_parameters_are_named_and_never_run(kind: str, parameters: dict[str, Any], fields: set[str]) -> None:
-    assert set(probes.validate(kind, parameters)) == fields
-    outcome = probes.run(Probe(kind, parameters), endpoint=HERE, connection=Canned(AssertionError("it ran")))
-    assert outcome.passed is None
-
-
-@pytest.mark.parametrize(
-    ("kind", "parameters"),
-    [
-        ("unit", {"unit": "postgresql@15-main.service"}),
-        ("tcp", {"port": 5432, "from": "inside", "timeout": 3.5}),
-        ("http", {}),
-        ("http", {"path": "/?q=%20", "host": "::1", "text": "ü"}),
-        ("dns", {"name": "db.shop.lab", "server": "10.0.0.1:53", "values": ["{address}"]}),
-        ("dns", {"name": "db.shop.lab", "server": "2001:db8::1"}),
-        ("command", {"command": "echo a", "output": "^a$", "match": "regex", "status": 3}),
-    ],
-)
-def test_right_parameters_are_accepted(kind: str, parameters: dict[str, Any]) -> None:
-    assert probes.validate(kind, parameters) == {}
-
-
-def test_places() -> None:
-    probe = Probe("tcp", {"port": 1}, places=("source", "target"))
-    assert [probe.applies(place) for place in probes.PLACES] == [True, False, True]
 
 
 # -- on a process host --------------------------------------------------------------------------------------

@@ -121,10 +121,10 @@ def test_stopped_held_back_and_proven(host: ProcessHost, connection: Connection,
         ("services.port", "web"),
     }
     before = machine_fingerprint.machine(connection)
-    assert manager.stop(record, names, timeout=10) == []
+    assert manager.stop(record, names, timeout=60) == []
     assert manager.prove(record, names) == []
     assert "ERROR" in host.supervisorctl("start", "web")
-    assert manager.stop(record, names, timeout=10) == []  # again
+    assert manager.stop(record, names, timeout=60) == []  # again
     assert manager.prove(record, names) == []
     assert machine_fingerprint.machine(connection) == before  # nothing that a copy would take along
     manager.unblock(record, names)
@@ -163,7 +163,7 @@ def test_a_port_that_another_process_holds_is_told(
     host: ProcessHost, connection: Connection, record: ServiceRecord
 ) -> None:
     manager = manager_for(connection)
-    assert manager.stop(record, ["web"], timeout=10) == []
+    assert manager.stop(record, ["web"], timeout=60) == []
     pid = int(host.execute("/usr/bin/python3 opt/listen.py >/dev/null 2>&1 & echo $!").out)
     try:
         deadline = time.monotonic() + 30  # a busy machine
@@ -196,7 +196,7 @@ def test_restore_tells_what_does_not_come_back(
     host: ProcessHost, connection: Connection, record: ServiceRecord
 ) -> None:
     manager = manager_for(connection)
-    assert manager.stop(record, ["web", "manual"], timeout=10) == []
+    assert manager.stop(record, ["web", "manual"], timeout=60) == []
     (host.root / "etc/supervisor.d/web.ini").rename(host.root / "tmp/web.ini")
     findings = manager.restore(record, ["web", "manual"])
     (host.root / "tmp/web.ini").rename(host.root / "etc/supervisor.d/web.ini")
@@ -214,7 +214,7 @@ def test_lasting_block_holds_over_a_restart_and_is_undone(
     manager, names = manager_for(connection), ["web", "off"]
     record = manager.record()
     etc = machine_fingerprint.machine(connection)
-    assert manager.stop(record, names, timeout=10) == []
+    assert manager.stop(record, names, timeout=60) == []
     manager.block_persistently(record, names)
     manager.block_persistently(record, names)
 

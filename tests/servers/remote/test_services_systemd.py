@@ -183,7 +183,7 @@ def test_a_timer_does_not_bring_it_back(connection: Connection, record: ServiceR
     connection.run("rm -f /var/tmp/shop-stopped")
     assert {one.code for one in manager.prove(record, ["shop"])} == {"services.active", "services.port"}
 
-    assert manager.stop(record, ["shop"], timeout=10) == []
+    assert manager.stop(record, ["shop"], timeout=60) == []
     time.sleep(2.5)
     assert manager.prove(record, ["shop"]) == []
     assert state(connection, "shop.service") == state(connection, "shop.timer") == "inactive"
@@ -193,7 +193,7 @@ def test_a_timer_does_not_bring_it_back(connection: Connection, record: ServiceR
     assert connection.run("cat /var/tmp/shop-stopped").text == "orderly\n"
     # Nothing that a copy would take along.
     assert connection.run("find /etc/systemd -newer /var/tmp/shop-stopped").text == ""
-    assert manager.stop(record, ["shop"], timeout=10) == []  # again
+    assert manager.stop(record, ["shop"], timeout=60) == []  # again
 
     manager.unblock(record, ["shop"])
     assert connection.run("systemctl start shop.service").rc == 0
@@ -243,7 +243,7 @@ def test_a_process_that_outlives_the_stop_is_named(connection: Connection, recor
 
 def test_a_port_that_another_process_holds_is_told(connection: Connection, record: ServiceRecord) -> None:
     manager = manager_for(connection)
-    assert manager.stop(record, ["shop"], timeout=10) == []
+    assert manager.stop(record, ["shop"], timeout=60) == []
     connection.run("systemd-run --quiet --unit=squatter /usr/local/bin/listen 7001; sleep 1", check=True)
     findings = manager.prove(record, ["shop"])
     connection.run("systemctl stop squatter.service", check=True)
@@ -253,7 +253,7 @@ def test_a_port_that_another_process_holds_is_told(connection: Connection, recor
 
 def test_restore_tells_what_does_not_come_back(connection: Connection, record: ServiceRecord) -> None:
     manager = manager_for(connection)
-    assert manager.stop(record, ["shop", "phoenix"], timeout=10) == []
+    assert manager.stop(record, ["shop", "phoenix"], timeout=60) == []
     connection.run("mv /etc/systemd/system/phoenix.service /var/tmp/", check=True)
     findings = manager.restore(record, ["shop", "phoenix"])
     connection.run("mv /var/tmp/phoenix.service /etc/systemd/system/ && systemctl daemon-reload", check=True)
@@ -299,7 +299,7 @@ def test_lasting_block_holds_over_a_restart_and_is_undone(
     connection, record = recorded
     manager, names = manager_for(connection), ["shop", "phoenix"]
     connection.run("systemctl -q enable part.service")
-    assert manager.stop(record, names, timeout=10) == []
+    assert manager.stop(record, names, timeout=60) == []
     manager.block_persistently(record, names)
     boot = host.boot_id()
     connection.run("systemctl kill -s KILL stubborn.service; systemctl --no-block reboot")

@@ -7,7 +7,7 @@ ours() { # is anything of this sync left? The number alone may be another progra
   set -- ${stat##*) }
   [ "${20-}" = "$start" ] && return 0
   for directory in /proc/[0-9]*; do
-    stat=$(cat "$directory/stat" 2>/dev/null) || continue
+    { read -r stat <"$directory/stat"; } 2>/dev/null || continue
     set -- ${stat##*) }
     [ "${3-}" = "$pid" ] && tr '\0' ' ' 2>/dev/null <"$directory/cmdline" | grep -qF -e "$JOB/" && return 0
   done
@@ -31,7 +31,13 @@ end() {
 end
 rm -f "$JOB/key"
 # Left by a program that was killed.
-if [ -s "$JOB/snapshot" ] && [ -e "$(cat "$JOB/snapshot")" ]; then
-  btrfs subvolume delete "$(cat "$JOB/snapshot")" >/dev/null && rm -f "$JOB/snapshot"
+note() {
+  printf '%s\n' "$1" >>"$JOB/notes"
+}
+if cd "$JOB" 2>/dev/null && [ -s config ] && [ -s snapshots.sh ]; then
+  PATH=${PATH:+$PATH:}/usr/local/sbin:/usr/sbin:/sbin
+  . ./config
+  . ./snapshots.sh
+  drop_snapshots "$ID"
 fi
 exit 0

@@ -7,17 +7,16 @@ freeze() {
   esac
 }
 
-take_snapshot() {
-  case $FREEZE in
-    snapshot-btrfs) btrfs_snapshot ;;
-  esac
-}
-
 # After the copy. What was lost on the way makes this sync a live one: said, never hidden.
 end_freeze() {
   case $FREEZE in
     postgresql) postgresql_end ;;
-    snapshot-btrfs) btrfs_drop ;;
+    snapshot-*)
+      full=$(overflowed) && fail 79 "$full had no room left for what changed meanwhile."
+      drop_view
+      drop_snapshots "$ID"
+      live_databases "$STATE/$ID.source"
+      ;;
   esac
 }
 
@@ -28,7 +27,14 @@ thaw() {
       exec 5>&-
       [ -z "${PSQL:-}" ] || { sleep 0.2; kill "$PSQL" 2>/dev/null; wait "$PSQL" 2>/dev/null; }
       ;;
-    snapshot-btrfs) btrfs_drop ;;
+    snapshot-*)
+      if [ "$status" != 0 ] && full=$(overflowed); then # whatever failed first: this is why
+        status=79
+        printf '%s\n' "$full had no room left for what changed meanwhile." >"$JOB/error"
+      fi
+      drop_view
+      drop_snapshots "$ID"
+      ;;
   esac
 }
 
@@ -88,10 +94,14 @@ postgresql_end() {
   mkdir -p "stage/$PG_DATA"
   if ask "SELECT 'label:' || translate(encode(convert_to(labelfile, 'UTF8'), 'base64'), E'\n', '') || ':' ||
           translate(encode(convert_to(coalesce(spcmapfile, ''), 'UTF8'), 'base64'), E'\n', '')
-          FROM ($stop) AS ended;" stop 900; then
+          FROM ($stop) AS ended;
+          SELECT 'needed:' || name || ' = ' || setting FROM pg_settings WHERE name IN ('max_connections',
+            'max_worker_processes', 'max_wal_senders', 'max_prepared_transactions', 'max_locks_per_transaction');" \
+    stop 900; then
     sed -n 's/^label:\([^:]*\):.*/\1/p' psql.out | base64 -d >"stage/$PG_DATA/backup_label"
     sed -n 's/^label:[^:]*://p' psql.out | base64 -d >"stage/$PG_DATA/tablespace_map"
     [ -s "stage/$PG_DATA/tablespace_map" ] || rm -f "stage/$PG_DATA/tablespace_map"
+    postgresql_recovery
   fi
   [ -s "stage/$PG_DATA/backup_label" ] ||
     became_live "The database session was lost during the copy ($(head -c 200 psql.errors | tr '\n' ' ')): this copy is not consistent."
@@ -108,6 +118,26 @@ postgresql_end() {
   PSQL=
 }
 
+# With its label alone a copy whose first recovery was cut off (a restart, a kill) is taken for a server that had
+# crashed, and never starts again: “WAL ends before end of online backup”. As archive recovery it may be cut off any
+# number of times. The server's own settings for recoveries (a target, an archive) must not have a say in it.
+postgresql_recovery() {
+  if [ "$version" -lt 120000 ]; then
+    note "PostgreSQL before 12: let the clone's first start come to its end; cut off, the next delta mends it."
+    return
+  fi
+  : >"stage/$PG_DATA/recovery.signal"
+  {
+    cat "$ROOT/$PG_DATA/postgresql.auto.conf" 2>/dev/null
+    printf '\n# migrationhub: for the recovery of this copy\n'
+    printf "%s = ''\n" recovery_target recovery_target_name recovery_target_time recovery_target_xid \
+      recovery_target_lsn recovery_end_command archive_cleanup_command
+    # All of the log is in pg_wal: there is nothing to be restored from anywhere.
+    printf "restore_command = 'false'\nrecovery_target_timeline = 'current'\nhot_standby = 'on'\n"
+    sed -n 's/^needed://p' psql.out # recovery wants no less than the source had, and /etc need not be the source's
+  } >"stage/$PG_DATA/postgresql.auto.conf"
+}
+
 send_label() {
   chown --reference="$ROOT/$PG_DATA" "stage/$PG_DATA"/* 2>/dev/null
   (cd stage && find "$PG_DATA" -type f -print0) >label
@@ -119,40 +149,17 @@ send_label() {
   TREE=$ROOT
 }
 
-# The snapshot is shown at its place in a private view of the machine; the rest of the view is live.
-btrfs_snapshot() {
-  snapshot=${SUBVOLUME%/}/$SNAPSHOT_NAME
-  [ ! -e "$snapshot" ] || btrfs subvolume delete "$snapshot" >/dev/null || fail 75 "The old snapshot $snapshot stays."
-  btrfs subvolume snapshot -r "$SUBVOLUME" "$snapshot" >/dev/null 2>snapshot.errors ||
-    fail 75 "btrfs: $(head -c 400 snapshot.errors)"
-  SNAPSHOT=$snapshot
-  printf %s "$snapshot" >"$JOB/snapshot"
-  mkdir -p "$JOB/view" && build_view 2>view.errors || fail 75 "The snapshot could not be mounted: $(head -c 400 view.errors)"
-  # A subvolume inside is an empty directory in the snapshot: show the live one there.
-  (cd "$snapshot" && find . -xdev -mindepth 1 -type d -inum 2 -print0) >nested
-  if [ -s nested ]; then
-    (cd "$snapshot" && xargs -0 -r -n 1 sh -c 'mount --bind "$0/$2" "$1/$2"' "${SUBVOLUME%/}" "$JOB/view${SUBVOLUME%/}" <"$WORK/nested") ||
-      fail 75 "A subvolume inside $SUBVOLUME could not be mounted."
-    note "Subvolumes inside $SUBVOLUME are not in its snapshot and were copied live: $(names_of nested)"
-  fi
-  TREE=$JOB/view
-}
-
-btrfs_drop() {
-  [ -n "${SNAPSHOT:-}" ] || return 0
-  TREE=$ROOT
-  umount -R -l "$JOB/view" 2>/dev/null
-  if btrfs subvolume delete "$SNAPSHOT" >/dev/null 2>snapshot.errors; then
-    SNAPSHOT=
-    rm -f "$JOB/snapshot"
-  else
-    note "The snapshot $SNAPSHOT could not be deleted: $(head -c 200 snapshot.errors)"
-  fi
-}
-
 # What base writes on a host whose services are stopped: after everything else, nothing of it is deleted.
 send_base_written() {
   cp "$JOB/base-written" base-written
   TOLERATED="$TOLERATED 24" # journals come and go, and the proof leaves them out
   send base-written -r --ignore-times
+  # Of a whole system everybody expects that; of directories that somebody named it is said.
+  [ "$PREFIX" = / ] && [ -s base-written ] || return 0
+  (cd "$ROOT" && xargs -0 -r sh -c 'for one; do [ ! -e "$one" ] || printf "/%s\n" "$one"; done' each) <base-written >beside
+  [ ! -s beside ] || note "Written by the machine itself, so sent last and outside the proof: $(in_words beside)."
+}
+
+in_words() { # file of lines
+  sed -z 's/\n$//; s/\n/, /g' "$1"
 }

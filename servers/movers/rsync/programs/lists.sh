@@ -10,15 +10,13 @@ read_target() { # file that the target's answer is in
   [ -e discarded ] || sed -nz 's/^D//p' "$1" >discarded
   TARGET_FULL=$(sed -nz 's/^F//p' "$1" | tr -d '\0')
   paths t.shared | sort -z -T "$STATE" >t.paths
+  sound t.shared t.links t.changed discarded t.paths
   rm -f "$1" "$1.gz"
-}
-
-differences() { # two sorted files: paths of the records that only one has
-  { comm -z -23 "$1" "$2" && comm -z -13 "$1" "$2"; } | sed -z 's#//.*##'
 }
 
 compare_with_last() {
   now=$STATE/$ID.source
+  fresh
   why=${FULL:-$(unusable "$STATE/$LAST.source")}
   why=${why:-$TARGET_FULL}
   FULL_OPTION=--ignore-times
@@ -30,6 +28,7 @@ compare_with_last() {
     # Both sides may hold files that look alike and are not; on a first sync nearly all are sent anyway.
     [ "$KIND" = initial ] || FULL_OPTION=--checksum
     sort -zmu s.paths t.paths >changed.now
+    [ ! -e "$JOB/rules" ] || WHOLE=1
   else
     changed "$STATE/$LAST.source" "$now" >s.changed
     differences s.shared t.shared | sort -zu -T "$STATE" - s.changed t.changed >changed.now
@@ -44,7 +43,16 @@ compare_with_last() {
   divide
 }
 
+# What the comparison writes: where it cannot be written, that of the last round must not stand for it.
+COMPARED="s.shared s.paths source.links changed.now send.changed send.named send.all send remove remove.early remove.late"
+
+fresh() {
+  rm -f $COMPARED || broke $? "removing the old lists"
+}
+
 compare_round() { # list of the source before, now
+  fresh
+  links "$2" >source.links
   shared "$2" >s.shared
   paths "$2" | sort -z -T "$STATE" >s.paths
   {
@@ -62,10 +70,11 @@ divide() {
   sed -nz 's#/[^/]*$##p' send.named | sort -zu -T "$STATE" | comm -z -12 - s.paths | sort -zmu - send.named >send.all
   without_root send.all >send
   if [ ! -s send ] && [ -s send.all ]; then # only the root itself changed: it comes along with anything else
-    without_root s.paths | head -zn 1 >send
+    without_root s.paths | sed -zn 1p >send # reads to the end: `head` would leave who writes to it with an error
   fi
   comm -z -23 changed.now s.paths | comm -z -12 - t.paths >remove
   order_removals
+  sound $COMPARED
 }
 
 # A hard link that comes without the rest of its group would be a file of its own. The rest need not have changed:
@@ -89,8 +98,12 @@ without_root() { # list
 # Most goes before the copy, because it makes room; libraries and programs go after it, so that the target can
 # always run what it runs. Below a directory that becomes something else everything must go before.
 order_removals() {
+  if [ ! -s remove ]; then
+    true >remove.early && true >remove.late
+    return
+  fi
   grep -zvE '^(usr|lib[^/]*|bin|sbin|etc)(/|$)' remove >remove.early
-  grep -zv "$DIRECTORY" s.shared | paths - | sort -z -T "$STATE" >s.others
+  source_others
   grep -z "$DIRECTORY" t.shared | paths - | sort -z -T "$STATE" >t.directories
   comm -z -12 s.others t.directories | sed -z '/\n/d; s/[][\.*^$]/\\&/g; s#^#^#; s#$#/#' | tr '\0' '\n' >becoming
   if [ -s becoming ]; then
@@ -100,6 +113,18 @@ order_removals() {
   comm -z -23 remove remove.early >remove.late
 }
 
+source_others() { # all but the directories
+  grep -zv "$DIRECTORY" s.shared | paths - | sort -z -T "$STATE" >s.others
+}
+
+total() { # of numbers, one a line: thousands at a time, because a shell reads a pipe byte by byte
+  xargs -r -n 2000 sh -c 'IFS=+; echo "$(($*))"' sum | {
+    sum=0
+    while read -r part; do sum=$((sum + part)); done
+    echo "$sum"
+  }
+}
+
 names_of() { # list: some of it for a sentence
-  head -zn 5 "$1" | tr '\0\n' ';?' | head -c 600
+  command head -zn 5 "$1" | tr '\0\n' ';?' | head -c 600
 }

@@ -15,11 +15,17 @@ list() { # walk function, file to keep it in
   manifest "$1" "$2" || exit $?
 }
 
+# The last record, without which the source believes none of them: only where nothing failed on the way to it.
+complete() {
+  [ -e "$JOB/broken" ] || printf 'E\0'
+}
+
 stream() { # kind of record
   sed -z "s#^#$1#"
 }
 
 before() {
+  rm -f written
   now=$STATE/now
   list walk_before "$now"
   # What this sync is compared with is no longer what is here.
@@ -32,12 +38,14 @@ before() {
       changed "$STATE/$LAST.target" "$now" | stream C
       taken_away | stream D
     fi
-    printf 'E\0'
+    complete
   } | gzip -1
+  sound
 }
 
 # What somebody changed here since the last sync. A directory whose entries changed is no change of its own.
 taken_away() {
+  ! cmp -s "$STATE/$LAST.target" "$now" || return 0
   unmarked "$STATE/$LAST.target" >last.unmarked
   unmarked "$now" >now.unmarked
   comm -z -23 last.unmarked now.unmarked >gone
@@ -45,7 +53,7 @@ taken_away() {
   is_directory='^[^/]*\(/[^/][^/]*\)*//[^/]*//d '
   grep -z "$is_directory" gone | sed -z 's#//.*##' | sort -z >gone.directories
   grep -z "$is_directory" came | sed -z 's#//.*##' | sort -z | comm -z -12 - gone.directories >touched.directories
-  cat gone came | sed -z 's#//.*##' | sort -zu | comm -z -23 - touched.directories
+  sed -z 's#//.*##' gone came | sort -zu | comm -z -23 - touched.directories
 }
 
 again() {
@@ -54,15 +62,20 @@ again() {
   {
     shared "$STATE/$ID.target" | stream M
     links "$STATE/$ID.target" | stream L
-    printf 'E\0'
+    complete
   } | gzip -1
+  sound
 }
 
 after() {
-  if [ "$KIND" != final ]; then
-    # Entries within two seconds of a list count as changed at the next: nothing is written here now, so wait.
-    sleep 2.1
+  if [ "$KIND" = final ]; then
+    : # the last look at both sides was after the last write
+  elif [ -e written ]; then
     list walk_after "$STATE/$ID.target"
+    settle "$STATE/$ID.target"
+    sound
+  else # as it was listed, so it still has to be
+    mv -f "$STATE/now" "$STATE/$ID.target" && mv -f "$STATE/now.meta" "$STATE/$ID.target.meta" || exit 78
   fi
   rm -f "$STATE/now" "$STATE/now.meta"
   drop_other_generations
@@ -74,13 +87,17 @@ after() {
 
 # Depth first, and only what the list saw here: such a path leads through no link, whatever it looks like.
 remove() {
+  : >written || exit 78
+  rm -f wanted removed directories
   gzip -dc | sort -z -T "$STATE" >wanted
   paths "$STATE/now" | sort -z -T "$STATE" | comm -z -12 - wanted >removed
   grep -z '^[^/]*\(/[^/][^/]*\)*//[^/]*//d ' "$STATE/now" | paths - | sort -z -T "$STATE" >directories
+  sound wanted removed directories
   cd "$ROOT" || exit 70
   comm -z -23 "$WORK/removed" "$WORK/directories" | xargs -0 -r rm -f -- || exit 76
   comm -z -12 "$WORK/removed" "$WORK/directories" | sort -zr |
     xargs -0 -r rmdir --ignore-fail-on-non-empty -- || exit 76
+  sound
 }
 
 full() { # mount points without room for anything: rsync's own word for it may be lost with its connection
@@ -102,6 +119,7 @@ receive() { # words of rsync's own command line
     last=$word
   done
   [ "$last" = ./ ] || fail 70 "refused: a destination other than the root of this host."
+  : >written || exit 78
   cd "$ROOT" || exit 70
   exec "$@"
 }

@@ -7,10 +7,12 @@ cd "$JOB" || exit 70
 . ./common.sh
 . ./walk.sh
 . ./freeze.sh
+. ./snapshots.sh
 . ./lists.sh
 TREE=$ROOT
 WORK=$STATE/work-$ID
 PASS=0
+WHOLE=
 case $FREEZE in
   snapshot-*) [ "${2-}" = inside ] || exec unshare -m --propagation private /bin/sh "$JOB/source.sh" "$JOB" inside ;;
 esac
@@ -25,6 +27,7 @@ begin() {
   mkdir -p "$STATE" || fail 78 "The directory $STATE could not be made."
   exec 9>"$STATE/lock"
   flock -n 9 || fail 71 "It holds $STATE/lock on $HOST."
+  drop_snapshots ""
   rm -rf "$STATE"/work-*
   mkdir "$WORK" && cd "$WORK" && ln -sfn "$WORK" "$JOB/work" || fail 78 "The directory $WORK could not be made."
 }
@@ -36,6 +39,7 @@ finish() { # status
   [ -z "${lister:-}" ] || kill "$lister" 2>/dev/null
   thaw
   rm -f "$JOB/key"
+  exec 9>&- # whoever reads that this sync has ended may start the next one at once
   date +%s%N >"$JOB/ended"
   printf '%s\n' "$status" >"$JOB/rc.new" && mv "$JOB/rc.new" "$JOB/rc"
   exit "$status"
@@ -53,16 +57,31 @@ target() { # verb
   ssh -F "$JOB/ssh_config" target "$1" 5>&- 9>&-
 }
 
+# What failed, the connection or the program at its other end, and the last words about it.
+why() { # status of `target`, file with its errors
+  case $1 in
+    255) printf 'the connection failed (ssh, status 255): ' ;;
+    *) printf 'its program there ended with status %s: ' "$1" ;;
+  esac
+  if [ -s "$2" ]; then tail -n 3 "$2" | head -c 600; else printf 'no reason was given.'; fi
+}
+
 ask_target() { # verb, file for its answer
-  if ! target "$1" >"$2.gz" 2>"$2.errors"; then
-    cat "$2.errors" >&2
-    fail 73 "$HOST could not list the target: $(tail -n 3 "$2.errors" | head -c 600)"
-  fi
+  target "$1" >"$2.gz" 2>"$2.errors" && return
+  asked=$?
+  cat "$2.errors" >&2
+  case $asked in 80 | 81) fail "$asked" "$(why "$asked" "$2.errors")" ;; esac
+  fail 73 "$HOST could not list the target: $(why "$asked" "$2.errors")"
 }
 
 await_target() {
-  wait "$lister" || fail 73 "The target could not be listed."
-  lister=
+  wait "$lister"
+  listed=$?
+  case $listed in
+    0) lister= ;;
+    80 | 81) fail "$listed" "The target could not be listed." ;;
+    *) fail 73 "The target could not be listed." ;;
+  esac
 }
 
 # Send what a list of names (NUL, from the root) names. Each pass has its own progress and errors.
@@ -70,14 +89,46 @@ send() { # list, then options of rsync
   list=$1
   shift
   [ -s "$list" ] || return 0
-  PASS=$((PASS + 1))
-  sed -z "s#^#$PREFIX#" "$list" >"names-$PASS"
-  tr -dc '\0' <"$list" | wc -c >"entries-$PASS"
+  begin_pass "$list"
   (cd "$TREE" && xargs -0 -r stat -c '%F %s' <"$WORK/$list" 2>/dev/null) |
     sed -n 's/^regular[a-z ]* //p' | total >"total-$PASS"
-  rsync -aHAXS --numeric-ids --from0 --files-from="names-$PASS" --ignore-missing-args --partial \
-    --bwlimit="$BANDWIDTH" --info=progress2,name0,flist0 --stats --no-human-readable --outbuf=L \
-    -e "ssh -F $JOB/ssh_config" "$@" "$TREE/" target:./ \
+  sed -z "s#^#$PREFIX#" "$list" >"names-$PASS"
+  transfer --from0 --files-from="names-$PASS" --ignore-missing-args "$@" "$TREE/" target:./
+}
+
+# The same for a list of all that is walked.
+send_everything() { # list, then options of rsync
+  begin_pass "$1"
+  shift
+  sizes | total >"total-$PASS"
+  everything transfer "$@"
+}
+
+sizes() { # of all regular files that were walked, one a line
+  sed -nz 's#^.*//f [0-7]* \([0-9]*\) [^/]*//$#\1#p' s.shared | tr '\0' '\n'
+}
+
+begin_pass() { # list
+  PASS=$((PASS + 1))
+  tr -dc '\0' <"$1" | wc -c >"entries-$PASS"
+}
+
+# Seconds of silence after which rsync gives up. ssh sees within a minute that the network or the target's sshd is dead,
+# but not that the rsync behind it hangs. A busy rsync is not silent, but for one thing: while it hashes a file for
+# --checksum nothing is sent. So there the largest file is allowed for, at 10 MiB/s.
+silence() { # options of rsync
+  largest=
+  case " $* " in
+    *" --checksum "*) largest=$(sizes | sort -n | tail -n 1) ;;
+  esac
+  echo "$((SILENCE + ${largest:-0} / 10485760))"
+}
+
+# A window of -1: without it a time within the same second is as good as the right one for directories and links, and
+# both sides never become equal. rsync before 3.1.3 then sets every time anew, which does no harm here.
+transfer() { # options of rsync and what it sends
+  rsync -aHAXS --numeric-ids --modify-window=-1 --partial --bwlimit="$BANDWIDTH" --timeout="$(silence "$@")" \
+    --info=progress2,name0,flist0 --stats --no-human-readable --outbuf=L -e "ssh -F $JOB/ssh_config" "$@" \
     >"rsync-$PASS.out" 2>"rsync-$PASS.errors" </dev/null 5>&- 9>&-
   judge $? "rsync-$PASS.errors"
 }
@@ -93,26 +144,29 @@ judge() { # status of rsync, file with its errors
   esac
 }
 
-total() {
-  sum=0
-  while read -r size; do sum=$((sum + size)); done
-  echo "$sum"
-}
-
 remove() { # list
+  sound "$1"
   [ -s "$1" ] || return 0
-  gzip -1 <"$1" | target remove 2>remove.errors || fail 76 "$(head -c 600 remove.errors)"
+  gzip -1 <"$1" | target remove 2>remove.errors && return
+  removed=$?
+  [ "$removed" = 80 ] || fail 76 "$(why "$removed" remove.errors)"
+  fail 80 "$(why "$removed" remove.errors)"
 }
 
 copy() { # options for the first pass
   phase copying
+  touch "$STATE/unfinished" || fail 78 "$STATE cannot be written." # half a copy from the first removal on
   remove remove.early
-  cat send >>sent.all
+  cat send >>sent.all || fail 78 "$WORK cannot be written."
   # Should this sync not come to its end, the next one must not take what it did for somebody else's changes.
-  touch "$STATE/unfinished"
   sort -zmu send.all remove "$STATE/unfinished" >unfinished && mv -f unfinished "$STATE/unfinished" ||
     fail 78 "$STATE cannot be written."
-  send send "$@"
+  if [ -n "$WHOLE" ]; then
+    WHOLE= # of what the rounds after this one find, only that
+    send_everything send "$@"
+  else
+    send send "$@"
+  fi
   remove remove.late
 }
 
@@ -126,7 +180,7 @@ list_source() { # file
 # The target lists itself while the source freezes and lists itself.
 first_round() {
   phase comparing
-  (ask_target before target.before) &
+  (ask_target before target.before) 9>&- &
   lister=$!
   moment
   printf '%s\n' "$MOMENT" >"$JOB/as_of"
@@ -135,6 +189,7 @@ first_round() {
   flush
   take_snapshot
   list_source "$STATE/$ID.source"
+  [ "$KIND" != final ] || settle "$STATE/$ID.source"
   await_target
   read_target target.before
   compare_with_last
@@ -147,19 +202,19 @@ until_equal() {
   seen=$STATE/$ID.source
   while :; do
     [ $round -lt 5 ] || fail 77 "The source still changes: $(names_of changed.now)"
-    grep -zq '//!' "$seen" && sleep 2.1
     round=$((round + 1))
-    (ask_target again target.again) &
+    (ask_target again target.again) 9>&- &
     lister=$!
     moment
     flush
     list_source "$STATE/round-$round.source"
+    settle "$STATE/round-$round.source"
     await_target
     read_target target.again
-    links "$STATE/round-$round.source" >source.links
     compare_round "$seen" "$STATE/round-$round.source"
     [ "$round" = 2 ] || rm -f "$seen" "$seen.meta"
     seen=$STATE/round-$round.source
+    sound changed.now # nothing found, or nothing looked for?
     [ -s changed.now ] || break
     copy --ignore-times
   done
@@ -172,30 +227,48 @@ dry_run() { # list, options
   shift
   [ -s "$list" ] || return 0
   sed -z "s#^#$PREFIX#" "$list" >names-dry
-  rsync -n -i -aHAXS --numeric-ids --from0 --files-from=names-dry --out-format='%i %n' \
-    -e "ssh -F $JOB/ssh_config" "$@" "$TREE/" target:./ >dry.out 2>dry.errors </dev/null 9>&-
+  rehearse --from0 --files-from=names-dry "$@" "$TREE/" target:./
+}
+
+rehearse() { # options of rsync and what it would send
+  rsync -n -i -aHAXS --numeric-ids --timeout="$(silence "$@")" --out-format='=%i %n' --stats --no-human-readable \
+    -e "ssh -F $JOB/ssh_config" "$@" >dry.out 2>dry.errors </dev/null 9>&-
   code=$?
   cat dry.errors >&2
   [ "$code" = 0 ] || fail "$code" "$(tail -n 8 dry.errors | head -c 1200)"
-  if [ -s dry.out ]; then
-    cat dry.out >&2
-    fail 77 "$(wc -l <dry.out) differences: $(head -n 5 dry.out | tr '\n' ';' | head -c 600)"
+  if sed -n 's/^=//p' dry.out >dry.found && [ -s dry.found ]; then
+    cat dry.found >&2
+    fail 77 "$(wc -l <dry.found) differences: $(head -n 5 dry.found | tr '\n' ';' | head -c 600)"
   fi
 }
 
+# Everything that was walked. A run by directories and rules must have seen as many files as the list has.
+dry_run_of_all() { # options
+  if [ -e "$JOB/rules" ]; then
+    everything rehearse "$@"
+    seen_files=$(sed -n 's/^Number of files: .*(reg: \([0-9]*\)[,)].*/\1/p' dry.out)
+    [ "${seen_files:-0}" != "$(grep -zc '//f [^/]*//$' "$STATE/$ID.source")" ] || return 0
+  fi
+  dry_run prove.all "$@"
+}
+
 prove() {
+  rm -f prove.all prove.sent prove.target
   paths "$STATE/$ID.source" | sort -z -T "$STATE" >s.paths
   without_root s.paths >prove.all
+  sound s.paths prove.all
   case $PROOF in
-    full) dry_run prove.all ;;
-    checksum) dry_run prove.all --checksum ;;
-    *) sort -zu sent.all | comm -z -12 - s.paths >sent.now && without_root sent.now >prove.sent && dry_run prove.sent ;;
+    full) dry_run_of_all ;;
+    checksum) dry_run_of_all --checksum ;;
+    *) sort -zu sent.all | comm -z -12 - s.paths >sent.now && without_root sent.now >prove.sent && sound prove.sent && dry_run prove.sent ;;
   esac
   if [ -s "$STATE/changed-on-target" ]; then
     grep -zv '^[^/]*\(/[^/][^/]*\)*//[^/]*//d ' "$STATE/$ID.source" | paths - | sort -z |
       comm -z -12 - "$STATE/changed-on-target" >prove.target
+    sound prove.target
     dry_run prove.target --checksum
   fi
+  sound
 }
 
 keep_two() { # the manifests of this sync and of the last one, and no other generation
@@ -209,8 +282,11 @@ keep_two() { # the manifests of this sync and of the last one, and no other gene
 # Small lists for whoever asks how it ended.
 save_facts() {
   tr -dc '\0' <discarded | wc -c >discarded.count
-  head -zn 200 discarded >discarded.head
-  sort -zu sent.all | comm -z -12 - s.others | grep -z '^etc/' | head -zn 200 >config.head
+  sed -zn 1,200p discarded >discarded.head
+  : >config.head
+  [ -s sent.all ] || return 0
+  source_others
+  sort -zu sent.all | comm -z -12 - s.others | grep -z '^etc/' | sed -zn 1,200p >config.head
 }
 
 begin
@@ -224,6 +300,6 @@ if [ "$KIND" = final ]; then
 fi
 phase finishing
 save_facts
-target after >target.after 2>target.after.errors || fail 73 "$(tail -n 3 target.after.errors | head -c 600)"
+target after >target.after 2>target.after.errors || fail 73 "$(why $? target.after.errors)"
 keep_two
 exit 0
