@@ -22,7 +22,7 @@ from servers.progress import Memo, Progress, State, SyncFacts
 from servers.remote import access
 from servers.remote.base import RemoteProblem
 
-ACTS = ("prepare", "receive", "start", "finish")
+ACTS = ("prepare", "receive", "start")  # then `finish` or `cancel`, and `leave` where the target is to restart
 
 
 class RsyncMover:
@@ -51,7 +51,7 @@ class RsyncMover:
             memo = act(job, dict(memo))
         except Problem as problem:
             # What may pass by itself is tried again; at the end there is nothing left to clean up after.
-            if not problem.lasting or progress.next_act in ("finish", "cancel"):
+            if not problem.lasting or progress.next_act not in ACTS:
                 raise
             failure = {"reason": str(problem), "code": problem.code}
             memo = {**memo, "failure": failure}
@@ -63,15 +63,18 @@ class RsyncMover:
         now = datetime.now(UTC)
         if "outcome" in memo:
             return _from_outcome(memo["outcome"], now)
+        if "verdict" in memo:
+            judged = replace(_from_outcome(memo["verdict"], now), state=State.RUNNING, phase="finishing", next_act="leave")
+            return replace(judged, reason="", code="", sync=None, result={}, log=())
         done = memo.get("done", [])
         base = Progress(phase=_phase(done, look), observed_at=now, raw=_raw(look), check_after=1.0)
         if look is not None:
             base = _with_passes(base, look)
-        if job.cancel:
+        if job.cancel and not (look is not None and look.rc == 0):  # else it was done before it was asked to stop
             return replace(base, next_act="cancel", reason="Stops before the next act.")
         if "failure" in memo:
             return replace(base, next_act="finish", reason=str(memo["failure"]["reason"]))
-        for act in ACTS[:-1]:
+        for act in ACTS:
             if act not in done:
                 return replace(base, next_act=act)
         if look is None or look.running:
@@ -87,7 +90,7 @@ class RsyncMover:
         if look.exists and (look.running or look.rc == 0):
             # The same work was started before and its try was forgotten: go on with that one.
             entered = json.loads(target.read("entered") or b"{}")
-            return {**memo, "token": look.token, "adopted": True, "done": [*ACTS[:-1]], "entered": entered}
+            return {**memo, "token": look.token, "adopted": True, "done": [*ACTS], "entered": entered}
         if look.exists:
             source.end(5)
             _revoke(target, source.public_key())
@@ -122,7 +125,7 @@ class RsyncMover:
                 code="receive.active",
             )
         self._source(job).launch()
-        return {**memo, "done": [*ACTS[:-1]]}
+        return {**memo, "done": [*ACTS]}
 
     def _finish(self, job: MoveJob, memo: Memo) -> Memo:
         failure: dict[str, str] | None = memo.get("failure")
@@ -142,8 +145,7 @@ class RsyncMover:
             if look.rc is None:  # what its leader left behind must not go on writing
                 self._source(job).end(5)
             self._revoke(job, memo)
-        stays, held = self._leave(job, memo, look, succeeded=state == State.SUCCEEDED)
-        return {**memo, "outcome": _outcome(state, _and_held(failure, held), look, sync, stays)}
+        return self._judged(job, memo, state, failure, look, sync)
 
     def _cancel(self, job: MoveJob, memo: Memo) -> Memo:
         look = None
@@ -152,9 +154,29 @@ class RsyncMover:
             source.end()
             look = source.look()
             self._revoke(job, memo)
-        stays, held = self._leave(job, memo, look, succeeded=False)
         words = {"reason": "Stopped on request.", "code": "cancelled"}
-        return {**memo, "outcome": _outcome(State.CANCELLED, _and_held(words, held), look, None, stays)}
+        return self._judged(job, memo, State.CANCELLED, words, look, None)
+
+    def _judged(
+        self,
+        job: MoveJob,
+        memo: Memo,
+        state: State,
+        failure: dict[str, str] | None,
+        look: Look | None,
+        sync: SyncFacts | None,
+    ) -> Memo:
+        """The verdict, written down before the target leaves receive mode: after that nobody can judge any more."""
+        if "entered" not in memo:
+            return {**memo, "outcome": _outcome(state, failure, look, sync, stays=False)}
+        stays, held = self._stays(job, look, succeeded=state == State.SUCCEEDED)
+        outcome = _outcome(state, _and_held(failure, held), look, sync, stays=stays)
+        return {**memo, "verdict" if receive.holds(job) and not stays else "outcome": outcome}
+
+    def _leave(self, job: MoveJob, memo: Memo) -> Memo:
+        receive.leave(job, job.connect(job.target), memo["entered"])
+        outcome = memo.pop("verdict")
+        return {**memo, "outcome": outcome}
 
     def abandon(self, job: MoveJob) -> str:
         """End what the source still does, without the target, which cannot be asked. What came of it, in words."""
@@ -181,14 +203,12 @@ class RsyncMover:
         text = "Something started on the target while it received: " + " ".join(f.text for f in found)
         return {"reason": f"{text} Keep it from starting there, then try again.", "code": "receive.came_up"}
 
-    def _leave(self, job: MoveJob, memo: Memo, look: Look | None, *, succeeded: bool) -> tuple[bool, str]:
+    def _stays(self, job: MoveJob, look: Look | None, *, succeeded: bool) -> tuple[bool, str]:
         """Whether the target stays in receive mode, and what is to be said of it.
 
         It stays after the final sync, where what starts would change what was proven equal, and with half a copy:
         half a system might not come back, and what starts on half its data may destroy it or serve it as whole.
         """
-        if "entered" not in memo:
-            return False, ""
         if succeeded and job.kind == "final":
             return True, ""
         if not succeeded and receive.holds(job) and self._is_half(job, look):
@@ -196,7 +216,6 @@ class RsyncMover:
                 f"The copy on {job.target.name} is incomplete, so its services stay stopped: run a sync to its end"
                 " before anybody uses it."
             )
-        receive.leave(job, job.connect(job.target), memo["entered"])
         return False, ""
 
     def _is_half(self, job: MoveJob, look: Look | None) -> bool:
@@ -260,7 +279,7 @@ def _with_passes(progress: Progress, look: Look) -> Progress:
 
 
 def _outcome(
-    state: State, failure: dict[str, str] | None, look: Look | None, sync: SyncFacts | None, stays: bool
+    state: State, failure: dict[str, str] | None, look: Look | None, sync: SyncFacts | None, *, stays: bool
 ) -> dict[str, Any]:
     shown = _with_passes(Progress(), look) if look is not None else Progress()
     return {

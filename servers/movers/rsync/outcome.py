@@ -68,8 +68,10 @@ def failure_words(look: Look) -> dict[str, str]:
     if row.name == "ssh.failed" and any(one.size or one.entries for one in look.passes):
         row = TABLE[12]  # it was open: something had come through
     text = row.text
-    if look.error:
-        lines = [line.strip() for line in look.error.splitlines() if line.strip()]
+    # 70: the shell itself failed, and its word is in the log alone.
+    words = look.error or (look.log if look.rc == 70 else "")
+    if words:
+        lines = [line.strip() for line in words.splitlines() if line.strip()]
         telling = [line for line in lines if not _NOISE.match(line)]
         if telling or row.name == "mover.unknown":
             text = f"{row.text} {_sentence(' · '.join(telling or lines)[:700])}"

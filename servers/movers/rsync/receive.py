@@ -20,9 +20,10 @@ def enter(job: MoveJob, target: Connection) -> dict[str, Any]:
 
     Raises `Problem` where a recorded service does not stop.
     """
+    boot = power.boot_id(target) if holds(job) else ""
     if job.receive_mode:
         receive_mode.enter(target, timeout=_ENTER_SECONDS)
-        return {"names": []}
+        return {"names": [], "boot": boot}
     if not job.services:
         return {"names": []}
     manager = manager_for(target)
@@ -35,7 +36,7 @@ def enter(job: MoveJob, target: Connection) -> dict[str, Any]:
             found[0].act,
             code="receive.stop",
         )
-    return {"record": record.as_dict(), "names": names}
+    return {"record": record.as_dict(), "names": names, "boot": boot}
 
 
 def prove(job: MoveJob, target: Connection, entered: dict[str, Any]) -> list[Finding]:
@@ -58,11 +59,13 @@ def holds(job: MoveJob) -> bool:
 def leave(job: MoveJob, target: Connection, entered: dict[str, Any]) -> None:
     """Start the target as it would start by itself, with what the sync brought: after this it is in use.
 
-    The connection may break: the target restarts.
+    The connection may break: the target restarts. May be repeated: one that has restarted is not restarted again.
     """
+    if not holds(job) or entered.get("boot", "") not in ("", power.boot_id(target)):
+        return
     if job.receive_mode:
         receive_mode.leave(target)
-    elif job.services:
+    else:
         power.reboot(target)
 
 

@@ -135,3 +135,21 @@ def test_half_a_copy_starts_no_service(process_module_host: Callable[..., Proces
         assert (target.root / "run/boot_id").read_text() == boot and not runs(), given
     pair.sync("delta", **services)
     wait_until(runs)
+    mover = RsyncMover()
+    # Whose end was not recorded is asked again: it says the same, and restarts nobody a second time.
+    grow(pair)
+    job = pair.job("delta", **services)
+    memo, _ = drive(job, until=lambda progress: progress.next_act == "leave")
+    _, first = mover.advance(job, dict(memo))
+    wait_until(runs)
+    boot = (target.root / "run/boot_id").read_text()
+    _, again = mover.advance(job, dict(memo))
+    assert first.state == again.state == State.SUCCEEDED and first.sync == again.sync is not None
+    assert (target.root / "run/boot_id").read_text() == boot and runs()
+    # What was done before it was asked to stop is done.
+    pair.last = first
+    grow(pair)
+    job = pair.job("delta", **services)
+    memo, _ = drive(job, until=lambda progress: progress.next_act == "finish")
+    assert drive(replace(job, cancel=True), memo)[1].state == State.SUCCEEDED
+    wait_until(runs)

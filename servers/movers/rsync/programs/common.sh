@@ -93,7 +93,7 @@ walk_in_time() { # walk function
   ) >"$WORK/walked" 5>&- 9>&- &
   walker=$!
   # In brackets: the redirections of a function are undone after it, so its shell would keep the lock open meanwhile.
-  (end_when_silent "$walker") >/dev/null 2>&1 </dev/null 5>&- 9>&- &
+  (end_when_silent "$walker") >/dev/null 2>&1 </dev/null 5>&- 8>&- 9>&- &
   watcher=$!
   wait "$walker" && walked=0 || walked=$?
   if [ -e "$JOB/silent" ]; then

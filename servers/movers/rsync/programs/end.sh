@@ -5,7 +5,7 @@ JOB=$1 SECONDS_LEFT=$2 STOP=$3
 ours() { # is anything of this sync left? The number alone may be another program's by now.
   stat=$(cat "/proc/$pid/stat" 2>/dev/null)
   set -- ${stat##*) }
-  [ "${20-}" = "$start" ] && return 0
+  [ "${20-}" = "$start" ] && [ "$1" != Z ] && return 0 # Z: dead, but nobody asked how it ended
   for directory in /proc/[0-9]*; do
     { read -r stat <"$directory/stat"; } 2>/dev/null || continue
     set -- ${stat##*) }

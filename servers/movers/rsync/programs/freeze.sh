@@ -41,7 +41,7 @@ thaw() {
 became_live() { # sentence
   LIVE=1
   note "$1"
-  : >"$JOB/live"
+  true >"$JOB/live"
 }
 
 as_owner() { # run as the user of the database
@@ -54,7 +54,7 @@ as_owner() { # run as the user of the database
 
 # One session holds the slot, which keeps the log, and backup mode; it ends with this program.
 postgresql_freeze() {
-  mkfifo psql.in && : >psql.out && : >psql.errors || fail 74 "$WORK cannot be written."
+  mkfifo psql.in && true >psql.out && true >psql.errors || fail 74 "$WORK cannot be written."
   [ -x "$PG_BIN/psql" ] && psql=$PG_BIN/psql || psql=psql
   # From the directory's own user's view: psql wants a working directory that it may read.
   (cd / && as_owner "$psql" -X -q -A -t -v ON_ERROR_STOP=1 -U "$PG_ROLE" -p "$PG_PORT" ${PG_HOST:+-h "$PG_HOST"} -d "$PG_DATABASE") \
@@ -126,7 +126,7 @@ postgresql_recovery() {
     note "PostgreSQL before 12: let the clone's first start come to its end; cut off, the next delta mends it."
     return
   fi
-  : >"stage/$PG_DATA/recovery.signal"
+  true >"stage/$PG_DATA/recovery.signal"
   {
     cat "$ROOT/$PG_DATA/postgresql.auto.conf" 2>/dev/null
     printf '\n# migrationhub: for the recovery of this copy\n'

@@ -36,11 +36,20 @@ compare_with_last() {
     touch "$STATE/changed-on-target"
     sort -zmu discarded "$STATE/changed-on-target" >changed-on-target
     mv -f changed-on-target "$STATE/changed-on-target" || fail 78 "$STATE cannot be written."
-    if [ -e "$STATE/unfinished" ]; then
-      comm -z -23 discarded "$STATE/unfinished" >others && mv -f others discarded
-    fi
+    unrecorded >ours
+    comm -z -23 discarded ours >others && mv -f others discarded
   fi
   divide
+}
+
+# What was sent and removed since the sync that this one is compared with, by syncs that did not come to their end and
+# by such as did, of which nobody knows: their end was not recorded, or what came of them was refused.
+unrecorded() {
+  set --
+  for list in "$STATE"/unfinished "$STATE"/of-*; do
+    [ ! -e "$list" ] || [ "$list" = "$STATE/of-$LAST" ] || set -- "$@" "$list"
+  done
+  [ $# = 0 ] || sort -zmu "$@"
 }
 
 # What the comparison writes: where it cannot be written, that of the last round must not stand for it.

@@ -87,7 +87,7 @@ after() {
 
 # Depth first, and only what the list saw here: such a path leads through no link, whatever it looks like.
 remove() {
-  : >written || exit 78
+  true >written || exit 78
   rm -f wanted removed directories
   gzip -dc | sort -z -T "$STATE" >wanted
   paths "$STATE/now" | sort -z -T "$STATE" | comm -z -12 - wanted >removed
@@ -119,12 +119,44 @@ receive() { # words of rsync's own command line
     last=$word
   done
   [ "$last" = ./ ] || fail 70 "refused: a destination other than the root of this host."
-  : >written || exit 78
+  true >written || exit 78
   cd "$ROOT" || exit 70
   exec "$@"
 }
 
+# One program at a time. What an earlier sync left running here when its connection was lost would write into the lists
+# of this one, or remove what this one sends: it is ended. Descriptor 8 is inherited by all that such a program starts,
+# so a lock that is free proves that nothing of it is left; who still waits for the lock has it open as 7.
+alone() {
+  lock=${STATE%/*}/serving
+  mine=$(date -r "$JOB/config" +%s%N) # when this sync was prepared
+  true >>"$lock" || fail 78 "$lock cannot be written."
+  exec 7<>"$lock"
+  rounds=0
+  until flock -n 7; do
+    [ $rounds -lt 60 ] || fail 73 "A program of another sync does not end on $HOST; it keeps $lock open."
+    holder=
+    read -r holder <"$lock" || :
+    [ "${holder:-$mine}" -ge "$mine" ] || end_holders $rounds 2>/dev/null
+    rounds=$((rounds + 1))
+    sleep 1 7>&-
+  done
+  printf '%s\n' "$mine" >"$lock"
+  exec 8<&7 7>&-
+}
+
+end_holders() { # rounds so far
+  for directory in /proc/[0-9]*; do
+    [ "$directory/fd/8" -ef "$lock" ] || continue
+    if [ "$1" -lt 5 ]; then kill -s TERM "${directory#/proc/}"; else kill -s KILL "${directory#/proc/}"; fi
+  done
+}
+
 mkdir -p "$WORK" && cd "$WORK" || fail 78 "The directory $WORK could not be made."
+case ${SSH_ORIGINAL_COMMAND-} in
+  full) ;; # asked beside a copy that has just failed
+  *) alone ;;
+esac
 case ${SSH_ORIGINAL_COMMAND-} in
   before | again | after | remove | full) "$SSH_ORIGINAL_COMMAND" ;;
   *[!A-Za-z0-9\ ._/=,:@%+-]*) fail 70 "refused: a character that has a meaning for the shell." ;;

@@ -14,7 +14,7 @@ take_snapshot() {
     *) return ;;
   esac
   mkdir -p "$JOB/view" "$JOB/shown" || fail 78 "$JOB cannot be written."
-  : >live.points
+  true >live.points
   "${kind}_snapshots"
   view_points show_point
   [ "$kind" != btrfs ] || show_nested
@@ -74,7 +74,7 @@ remember() { # kind, name
 # Those of one sync, or of all that ended without removing theirs ("").
 drop_snapshots() { # name of a sync
   [ -s "$KEPT" ] || return 0
-  : >"$KEPT.new"
+  true >"$KEPT.new" || return 0 # without room the old list stands: to drop what is gone does no harm
   while read -r sync kind name; do
     if [ -n "$1" ] && [ "$sync" != "$1" ]; then
       :
@@ -83,7 +83,10 @@ drop_snapshots() { # name of a sync
     else
       note "The snapshot $name could not be removed: $(printf %s "$said" | head -c 200)"
     fi
-    printf '%s %s %s\n' "$sync" "$kind" "$name" >>"$KEPT.new"
+    printf '%s %s %s\n' "$sync" "$kind" "$name" >>"$KEPT.new" || {
+      rm -f "$KEPT.new"
+      return 0
+    }
   done <"$KEPT"
   mv -f "$KEPT.new" "$KEPT"
 }
@@ -114,7 +117,7 @@ show_snapshot() { # number of the mount point, its path, number of the snapshot
 # -- btrfs ---------------------------------------------------------------------------------------------------
 
 btrfs_snapshots() {
-  : >covered.points
+  true >covered.points
   scope_points plan_subvolume
   [ -s covered.points ] || fail 75 "Nothing of what is copied lies in the subvolume $SUBVOLUME."
   snapshot=${SUBVOLUME%/}/$SNAPSHOT_NAME
@@ -199,7 +202,7 @@ snapshot_size() { # group, bytes, free bytes, bytes of an extent, file with all 
 }
 
 lvm_snapshots() {
-  : >volumes
+  true >volumes
   scope_points plan_volume
   [ -s volumes ] || fail 75 "Nothing of what is copied lies on an LVM volume."
   made=
@@ -271,8 +274,8 @@ plan_dataset() { # number, mount point
 
 # One command for each pool: within a pool the snapshots are of one moment.
 zfs_snapshots() {
-  : >datasets
-  : >dataset.points
+  true >datasets
+  true >dataset.points
   scope_points plan_dataset
   [ -s datasets ] || fail 75 "Nothing of what is copied lies on ZFS."
   sort -u datasets | sed "s/\$/@$SNAPSHOT_MARK/" >zfs.names

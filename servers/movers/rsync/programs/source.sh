@@ -23,8 +23,9 @@ begin() {
   set -- ${stat##*) }
   printf '%s %s %s\n' "$$" "${20}" "$(cat /proc/sys/kernel/random/boot_id)" >pid.new && mv pid.new pid
   trap 'finish $?' EXIT
-  trap 'exit 143' TERM INT HUP
+  trap 'trap "" TERM INT HUP; exit 143' TERM INT HUP # a second one must not cut `finish` short
   mkdir -p "$STATE" || fail 78 "The directory $STATE could not be made."
+  true >>"$STATE/lock" || fail 78 "$STATE cannot be written."
   exec 9>"$STATE/lock"
   flock -n 9 || fail 71 "It holds $STATE/lock on $HOST."
   drop_snapshots ""
@@ -36,8 +37,11 @@ finish() { # status
   status=$1
   trap '' TERM INT HUP
   trap - EXIT
-  [ -z "${lister:-}" ] || kill "$lister" 2>/dev/null
   thaw
+  # What still waits for the target: its answer is of no use any more.
+  [ "$status" = 0 ] || kill -s TERM -- "-$$" 2>/dev/null || [ -z "${lister:-}" ] || kill "$lister" 2>/dev/null
+  # 1 and 2 without a word are the shell's own; rsync's come through `fail`.
+  case $status in 1 | 2) [ -s "$JOB/error" ] || status=70 ;; esac
   rm -f "$JOB/key"
   exec 9>&- # whoever reads that this sync has ended may start the next one at once
   date +%s%N >"$JOB/ended"
@@ -155,12 +159,13 @@ remove() { # list
 
 copy() { # options for the first pass
   phase copying
-  touch "$STATE/unfinished" || fail 78 "$STATE cannot be written." # half a copy from the first removal on
+  # Should this sync not come to its end, the next one must not take what it did for somebody else's changes. And half
+  # a copy it is from the first removal on.
+  unrecorded >unfinished.before
+  sort -zmu send.all remove unfinished.before >unfinished && mv -f unfinished "$STATE/unfinished" ||
+    fail 78 "$STATE cannot be written."
   remove remove.early
   cat send >>sent.all || fail 78 "$WORK cannot be written."
-  # Should this sync not come to its end, the next one must not take what it did for somebody else's changes.
-  sort -zmu send.all remove "$STATE/unfinished" >unfinished && mv -f unfinished "$STATE/unfinished" ||
-    fail 78 "$STATE cannot be written."
   if [ -n "$WHOLE" ]; then
     WHOLE= # of what the rounds after this one find, only that
     send_everything send "$@"
@@ -272,7 +277,10 @@ prove() {
 }
 
 keep_two() { # the manifests of this sync and of the last one, and no other generation
-  rm -f "$STATE/unfinished"
+  for old in "$STATE"/of-*; do
+    rm -f "$old"
+  done
+  [ ! -e "$STATE/unfinished" ] || mv -f "$STATE/unfinished" "$STATE/of-$ID" # until a sync is compared with this one
   drop_other_generations
   for old in "$STATE"/*.source; do
     case ${old##*/} in "$ID.source" | "$LAST.source") ;; *) rm -f "$old" "$old.meta" ;; esac
@@ -283,7 +291,7 @@ keep_two() { # the manifests of this sync and of the last one, and no other gene
 save_facts() {
   tr -dc '\0' <discarded | wc -c >discarded.count
   sed -zn 1,200p discarded >discarded.head
-  : >config.head
+  true >config.head
   [ -s sent.all ] || return 0
   source_others
   sort -zu sent.all | comm -z -12 - s.others | grep -z '^etc/' | sed -zn 1,200p >config.head

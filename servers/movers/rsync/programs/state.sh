@@ -22,7 +22,7 @@ if [ -e running ]; then
   elif read -r pid start started_boot <pid && [ "$boot" = "$started_boot" ]; then
     stat=$(cat "/proc/$pid/stat" 2>/dev/null)
     set -- ${stat##*) }
-    [ "${20-}" = "$start" ] && life=alive
+    [ "${20-}" = "$start" ] && [ "$1" != Z ] && life=alive # dead, but nobody asked how it ended
   fi
   word life "$life"
 fi
