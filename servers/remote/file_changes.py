@@ -136,7 +136,8 @@ def undo_changes(connection: Connection, record: Record) -> None:
 
 def undo_command(name: str) -> str:
     """The undo as one line for the machine itself, where no connection of ours reaches it; nothing where nothing
-    was changed: `undo.sh` is written before the first change. Leaves a status other than 0 and a sentence where a kept copy is gone."""
+    was changed, as `undo.sh` is written before the first change. Leaves a status other than 0 and a sentence where a
+    kept copy is gone."""
     directory = shlex.quote(f"{KEPT}/{name}")
     return f"if [ -e {directory}/undo.sh ]; then sh {directory}/undo.sh; fi"
 

@@ -155,7 +155,8 @@ _HINTS = (  # words of rsync, ssh or the shell that name a cause better than the
 )
 
 
-_OWN_WORDS = frozenset({70, 72, 74, 75, 77, 78, 79, 80, 81})  # these say themselves what happened, and not on the target
+# These say themselves what happened, and not on the target.
+_OWN_WORDS = frozenset({70, 72, 74, 75, 77, 78, 79, 80, 81})
 
 
 def meaning(code: int, said: str = "") -> ExitCode:

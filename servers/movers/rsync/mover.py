@@ -64,8 +64,8 @@ class RsyncMover:
         if "outcome" in memo:
             return _from_outcome(memo["outcome"], now)
         if "verdict" in memo:
-            judged = replace(_from_outcome(memo["verdict"], now), state=State.RUNNING, phase="finishing", next_act="leave")
-            return replace(judged, reason="", code="", sync=None, result={}, log=())
+            judged = replace(_from_outcome(memo["verdict"], now), reason="", code="", sync=None, result={}, log=())
+            return replace(judged, state=State.RUNNING, phase="finishing", next_act="leave")
         done = memo.get("done", [])
         base = Progress(phase=_phase(done, look), observed_at=now, raw=_raw(look), check_after=1.0)
         if look is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import threading
 import time
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from servers.movers.base import MoveJob
-from servers.movers.rsync import config
+from servers.movers.rsync import config, outcome, state
 from servers.movers.rsync.layout import Layout, program
 from servers.remote.base import Endpoint
 from tests.patience import wait_until
@@ -179,3 +180,48 @@ def test_what_an_unrecorded_sync_sent_was_changed_by_nobody_else(sides: Sides) -
     after = sides.start("k5", "delta", "k4")
     assert after.ended() == "0" and after.told("work/discarded.head").strip("\0") == "srv/data/of k3"
     assert (sides.tree("new") / "of k3").read_text() == "third"
+
+
+def test_a_program_that_nobody_reaped_is_dead(sides: Sides) -> None:
+    """As on a machine whose first process asks nobody how it ended: a container with sshd alone."""
+    sync = sides.start("k2", "delta", "k1")
+    assert sync.ended() == "0"
+    (sync.source / "rc").unlink()  # it was killed before its end
+    body = "read -r stat </proc/$$/stat; set -- ${stat##*) }; echo $$ ${20} $(cat /proc/sys/kernel/random/boot_id)"
+    body = f"{body} >{sync.source}/pid.new; mv {sync.source}/pid.new {sync.source}/pid; exec sleep 60"
+    (sync.source / "pid").unlink()
+    with subprocess.Popen(["sh", "-c", body], start_new_session=True) as killed:
+        wait_until((sync.source / "pid").exists)
+        assert life(sync) == "alive"
+        os.kill(killed.pid, signal.SIGKILL)
+        wait_until(lambda: ") Z " in Path(f"/proc/{killed.pid}/stat").read_text())
+        assert life(sync) == "dead"
+        began = time.monotonic()
+        sync.cancel()
+        assert time.monotonic() - began < 15, "it waited for the dead"
+
+
+def life(sync: Sync) -> str:
+    shown = subprocess.run(
+        ["sh", "-s", sync.source], input=program("state.sh").encode(), capture_output=True, check=True
+    )
+    return state.parse_look(shown.stdout).life
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
+def test_lists_that_cannot_be_written_are_no_fault_of_the_target(sides: Sides) -> None:
+    """The source's file system became read-only after an error on its disk."""
+    kept = sides.base / "state/old/1"
+    subprocess.run(["mount", "--bind", kept, kept], check=True)
+    subprocess.run(["mount", "-o", "remount,ro,bind", kept], check=True)
+    try:
+        said = sides.start("k2", "delta", "k1").ended()
+    finally:
+        subprocess.run(["umount", kept], check=True)
+    assert said == f"78: {kept} cannot be written."
+
+
+def test_the_word_of_a_shell_that_failed_is_in_its_log() -> None:
+    log = "./source.sh: 28: cannot create /var/x: Read-only file system"
+    words = outcome.failure_words(state.Look(boot="b", exists=True, rc=70, log=log))
+    assert words["code"] == "mover.program" and log in words["reason"]

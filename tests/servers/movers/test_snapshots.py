@@ -112,6 +112,20 @@ def test_the_room_of_a_snapshot(
     assert done.stdout.strip() == ("" if expected is None else str(expected * MIB))
 
 
+def test_the_record_of_a_snapshot_that_stays_is_kept_where_there_is_no_room(tmp_path: Path) -> None:
+    """Without it neither the next sync nor the end of this one would know what to remove."""
+    kept = tmp_path / "snapshots"
+    kept.write_text("k0 lvm vg/other\nk1 lvm vg/held\n")
+    script = f"STATE={tmp_path}/1\nnote() {{ :; }}\n{program('snapshots.sh')}\n"
+    script += "lvm_drop() { echo in use; return 1; }\n"
+    full = script + f"ln -sfn /dev/full {tmp_path}/snapshots.new\ndrop_snapshots k1"
+    subprocess.run(["sh", "-uc", full], check=True, stderr=subprocess.DEVNULL)
+    assert not kept.is_symlink() and kept.read_text() == "k0 lvm vg/other\nk1 lvm vg/held\n"
+    script += "lvm_drop() { :; }\ndrop_snapshots k1"
+    subprocess.run(["sh", "-uc", script], check=True)
+    assert kept.read_text() == "k0 lvm vg/other\n"
+
+
 def test_a_host_that_is_a_directory_has_no_volumes_of_its_own() -> None:
     host = Endpoint("web", "127.0.0.9", manager="supervisord", directory="/srv/host", username="lab")
     one = job(paths=("/data",), source=host)

@@ -118,10 +118,12 @@ def test_apply_after_a_crash_in_the_middle_keeps_the_original(tree: Path, fail_a
     assert seen(tree) == before
 
 
-def test_crash_before_the_list_is_written_changes_nothing(tree: Path) -> None:
+@pytest.mark.parametrize("fail_at", ["record.json", "undo.sh"])
+def test_a_crash_before_the_first_change_leaves_nothing_to_undo(tree: Path, fail_at: str) -> None:
     before = seen(tree)
     with pytest.raises(ConnectionError):
-        apply_changes(Local("record.json"), "work", changes(tree))
+        apply_changes(Local(fail_at), "work", changes(tree))
+    Local().run(undo_command("work"), check=True)
     assert seen(tree) == before
 
 
