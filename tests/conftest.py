@@ -62,8 +62,20 @@ def missing_for(marker: str) -> str:
     return ", ".join(lacking)
 
 
+# A SQLite file with all tables that .ci/tests made for all of its parts: migrating takes ten seconds.
+MIGRATED = Path(os.environ.get("MIGRATIONHUB_TEST_DATABASE", "/nonexistent"))
+
+
 @pytest.fixture(scope="session")
-def django_db_modify_db_settings(tmp_path_factory: pytest.TempPathFactory) -> None:
+def django_db_keepdb() -> bool:
+    return connection.vendor == "sqlite" and MIGRATED.exists()
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(tmp_path_factory: pytest.TempPathFactory, django_db_keepdb: bool) -> None:
     """SQLite in a file, as users have it: there a second writer waits, where one in memory is refused at once."""
     if connection.vendor == "sqlite":
-        connection.settings_dict["TEST"]["NAME"] = str(tmp_path_factory.mktemp("database") / "tests.sqlite3")
+        own = tmp_path_factory.mktemp("database") / "tests.sqlite3"
+        if django_db_keepdb:
+            shutil.copyfile(MIGRATED, own)
+        connection.settings_dict["TEST"]["NAME"] = str(own)

@@ -19,6 +19,8 @@ import pytest
 from django.conf import settings
 from django.db import connection, connections
 
+from tests.conftest import MIGRATED
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -112,7 +114,7 @@ class HubProcesses:
         """`manage.py up`, until its page answers."""
         self.up = self.manage("up", "--bind", f"127.0.0.1:{self.port}")
         until(self.answers, 300, lambda: f"{self.port} answers: {self.words()}")
-        until(lambda: all(self.pid(name) for name in ("web", "qcluster", "controller")), 60, "three children")
+        until(lambda: all(self.pid(name) for name in ("web", "qcluster", "controller")), 300, "three children")
 
     def answers(self) -> bool:
         with socket.socket() as probe:
@@ -155,11 +157,16 @@ class HubProcesses:
 @cache
 def migrated() -> bytes:
     """A SQLite file with all tables, made once."""
+    if MIGRATED.exists():
+        return MIGRATED.read_bytes()
     with tempfile.TemporaryDirectory() as directory:
         hub = HubProcesses(Path(directory))
-        if hub.manage("migrate", "--no-input", "-v", "0").wait(60):
-            pytest.fail(hub.words())
-        return hub.database.read_bytes()
+        try:
+            if hub.manage("migrate", "--no-input", "-v", "0").wait(300):
+                pytest.fail(hub.words())
+            return hub.database.read_bytes()
+        finally:
+            hub.end()
 
 
 @contextlib.contextmanager
