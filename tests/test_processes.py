@@ -6,6 +6,7 @@ import os
 import re
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from servers.models import HostKey, Lease, Run, RunEvent, SyncPoint
 from servers.movers.rsync.layout import safe
 from tests.fixtures_lab import ProcessHost, ProcessLab
 from tests.hub_processes import HubProcesses, group_of, hub_processes, until
+from tests.kills.journey import first_in_line
 from tests.lab.vme.test_real_hosts import Served
 from tests.world import plan_migration, serve, start, wait_for
 
@@ -65,9 +67,9 @@ class Copying:
         server, lead = self.migration.source, self.migration.project.memberships.get(role="lead").user
         checks.request_platform_check(self.migration.profile.platform, user=lead)
         checks.request_server_check(server, user=lead)
-        wait_for(lambda: not Run.objects.filter(finished_at=None).exists(), 120)
+        wait_for(lambda: not Run.objects.filter(finished_at=None).exists(), 300)
         checks.accept_host_key(server.host_keys.get(key_type="ssh-ed25519").pk, user=lead)
-        wait_for(lambda: not Run.objects.filter(finished_at=None).exists(), 120)
+        wait_for(lambda: not Run.objects.filter(finished_at=None).exists(), 300)
         assert server.host_keys.get(key_type="ssh-ed25519").state == HostKey.State.ACCEPTED
 
     @property
@@ -91,6 +93,19 @@ class Copying:
         run = self.runs.filter(operation=operation, act=act).exclude(act_started_at=None).first()
         return int(run.act_worker.split(":")[1]) if run else 0
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Nothing of the copy moves meanwhile: it lasts, however long a busy machine takes to start its programs."""
+        pids = [pid for pid in self.rsyncs() if command_of(pid).startswith("rsync ")]
+        assert pids, f"the copy is over: {self.words()}"
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+
     def words(self) -> str:
         columns = ("operation", "state", "phase", "act", "acts", "act_worker", "reason")
         return f"{list(self.runs.values_list(*columns))}\n{self.hub.words()}"
@@ -107,11 +122,26 @@ def command_of(pid: int) -> str:
 
 
 def kill_worker(copying: Copying, operation: str, act: str) -> None:
-    until(lambda: copying.in_hand(operation, act), 90, lambda: f"a worker is at “{act}”: {copying.words()}")
-    pid = copying.in_hand(operation, act)
-    assert pid in group_of(copying.hub.pid("qcluster"))
-    os.kill(pid, signal.SIGKILL)
-    until(lambda: not copying.in_hand(operation, act), 60, "the act is taken back")
+    """SIGKILL the process that is in the middle of this act, and still is once it was stopped."""
+    killed: list[int] = []
+
+    def kill() -> bool:
+        pid = copying.in_hand(operation, act)
+        if pid not in group_of(copying.hub.pid("qcluster")):
+            return False
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)
+            if copying.in_hand(operation, act) != pid:
+                os.kill(pid, signal.SIGCONT)
+                return False
+            os.kill(pid, signal.SIGKILL)
+            killed.append(pid)
+        return bool(killed)
+
+    with first_in_line():
+        until(kill, 300, lambda: f"a worker is at “{act}”: {copying.words()}")
+    mark = f":{killed[0]}:"
+    until(lambda: not copying.runs.filter(act_worker__contains=mark).exists(), 300, "the act is taken back")
 
 
 @pytest.fixture
@@ -137,7 +167,7 @@ def test_workers_die_in_the_middle_of_acts(migrate: Callable[..., Copying]) -> N
     copying = migrate("src-acts")
     kill_worker(copying, "facts", "facts")
     kill_worker(copying, "sync", "start")
-    wait_for(copying.done, 180)
+    wait_for(copying.done, 300)
     nothing_twice(copying)
     nothing_stuck(copying)
     cut = RunEvent.objects.filter(run__in=copying.runs, text__contains="The worker ended in the middle")
@@ -149,7 +179,7 @@ def test_a_worker_dies_while_it_asks_for_the_instance(migrate: Callable[..., Cop
     """Whether the platform heard it is not known: for two minutes it is only looked for."""
     copying = migrate("src-create")
     kill_worker(copying, "provision", "create")
-    wait_for(copying.done, 240)
+    wait_for(copying.done, 600)
     nothing_twice(copying)
     nothing_stuck(copying)
 
@@ -157,21 +187,23 @@ def test_a_worker_dies_while_it_asks_for_the_instance(migrate: Callable[..., Cop
 def test_processes_die_in_the_middle_of_one_copy(migrate: Callable[..., Copying], hub: HubProcesses) -> None:
     """The controller, then all workers, then both at once."""
     copying = migrate("src-copy", bandwidth=SLOW, size=20 * MIB)
-    until(copying.mid_copy, 120, copying.words)
+    until(copying.mid_copy, 300, copying.words)
     epoch, controller = Lease.objects.get().epoch, hub.pid("controller")
     assert hub.kill_group("controller") == 1
     assert copying.mid_copy()
-    until(lambda: Lease.objects.get().epoch == epoch + 1, 60, "another controller takes over")
+    with copying.held():
+        until(lambda: Lease.objects.get().epoch == epoch + 1, 300, "another controller takes over")
 
     workers = hub.pid("qcluster")
     assert hub.kill_group("qcluster") >= 4
     assert copying.mid_copy()
-    until(lambda: hub.pid("qcluster") != workers and hub.pid("controller") != controller, 60, "both are back")
+    with copying.held():
+        until(lambda: hub.pid("qcluster") != workers and hub.pid("controller") != controller, 300, "both are back")
 
     hub.kill_group("controller")
     hub.kill_group("qcluster")
     assert copying.mid_copy()
-    wait_for(copying.done, 180)
+    wait_for(copying.done, 300)
     nothing_twice(copying)
     nothing_stuck(copying)
 

@@ -61,7 +61,7 @@ def test_settings_are_fit_for_the_open_with_https(tmp_path: Path) -> None:
     env = {**os.environ, "MIGRATIONHUB_VAR": str(tmp_path), "HTTPS": "1", "ALLOWED_HOSTS": "hub.example"}
     env["DJANGO_SETTINGS_MODULE"] = "migrationhub.settings"
     argv = [sys.executable, str(settings.BASE_DIR / "manage.py"), "check", "--deploy", "--fail-level", "WARNING"]
-    done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     assert stat.S_IMODE((tmp_path / "db.sqlite3").stat().st_mode) == 0o600
 

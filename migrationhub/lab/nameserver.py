@@ -119,7 +119,7 @@ class Nameserver:
         if self.kind != "nspawn":
             places = [f"{self.address(side)}:{self.port}" for side in SIDES]
             self.relay.start([sys.executable, "-I", dns_relay.__file__, f"127.0.0.1:{self._inner_port}", *places])
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + 120
         while not all(self._answers(side) for side in SIDES):
             if not self.daemon.pid() or time.monotonic() > deadline:
                 raise LabProblem(

@@ -131,7 +131,7 @@ class NspawnBackend:
         self._write_keeper(name)
         (directory / OFF).unlink(missing_ok=True)
         launch(directory / "keeper.json")
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while self.init(name) is None:
             if self.power(name) != "on" or time.monotonic() > deadline:
                 self._failed(name, self.console(name, 5))

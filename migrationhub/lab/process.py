@@ -35,7 +35,7 @@ from migrationhub.lab.state import REPOSITORY, Lab, LabProblem
 
 KEEPER = "migrationhub.lab.process_keeper"
 NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,50}")
-START_SECONDS = 30.0
+START_SECONDS = 120.0
 STOP_SECONDS = 75.0  # more than the keeper gives the services
 SOCKET_PATH_LIMIT = 107  # bytes, sun_path of Linux
 

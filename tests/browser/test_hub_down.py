@@ -24,7 +24,7 @@ pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif("sqlite" not in settings.DATABASES["default"]["ENGINE"], reason="opens the hub's SQLite file"),
 ]
-TWO_POLLS = 15_000  # ms; six seconds and what a busy machine adds
+TWO_POLLS = 60_000  # ms; six seconds and what a busy machine adds
 
 
 @pytest.fixture
@@ -49,8 +49,9 @@ def page(hub: HubProcesses, browser: Browser) -> Iterator[Page]:
     base = f"http://127.0.0.1:{hub.port}"
     context = browser.new_context(base_url=base)
     context.add_cookies([{"name": settings.SESSION_COOKIE_NAME, "value": cookie, "url": base}])
+    context.set_default_timeout(TWO_POLLS)
     made = context.new_page()
-    until(lambda: Lease.objects.exclude(beat_at=None).exists(), 60, "the controller lives")
+    until(lambda: Lease.objects.exclude(beat_at=None).exists(), 300, "the controller lives")
     made.goto(reverse("wave-board", args=[migration.wave_id]))
     made.evaluate("window.same = true")
     yield made
@@ -72,8 +73,7 @@ def test_what_is_seen_while_the_hub_is_down(hub: HubProcesses, page: Page) -> No
 def _the_controller_stops(hub: HubProcesses, page: Page) -> None:
     numbers, stale = page.locator(".cell.is-now .sub").first, page.locator(".cell.is-now .sub.is-stale")
     numbers.wait_for()
-    assert stale.count() == 0
-    assert page.locator("#control[data-down]").count() == 0
+    _all_is_well(page)
     controller = hub.pid("controller")
     stop_group(controller, hub.database)
     page.locator("#control[data-down]", has_text="Nothing moves now").wait_for(timeout=TWO_POLLS)
@@ -83,8 +83,13 @@ def _the_controller_stops(hub: HubProcesses, page: Page) -> None:
     assert "manage.py up" in page.locator("#control").inner_text()
     pause(controller, signal.SIGCONT)
     page.locator("#live", has_text="Live").wait_for(timeout=TWO_POLLS)
-    assert page.locator("#control[data-down]").count() == 0
-    assert stale.count() == 0
+    _all_is_well(page)
+
+
+def _all_is_well(page: Page) -> None:
+    """With this hub's short lease a controller that is late by a second stands still, until the next poll."""
+    page.locator("#control[data-down]").first.wait_for(state="detached", timeout=TWO_POLLS)
+    page.locator(".cell.is-now .sub.is-stale").first.wait_for(state="detached", timeout=TWO_POLLS)
 
 
 def _the_web_server_hangs(hub: HubProcesses, page: Page) -> None:
@@ -105,6 +110,6 @@ def _the_web_server_is_killed(hub: HubProcesses, page: Page) -> None:
     hub.kill_group("web")
     Run.objects.update(bytes_done=57_000)
     Migration.objects.update(version=F("version") + 1)
-    until(hub.answers, 60, "the web server is started again")
+    until(hub.answers, 300, "the web server is started again")
     page.get_by_text("57 %").first.wait_for(timeout=4 * TWO_POLLS)
     page.locator("#live", has_text="Live").wait_for(timeout=4 * TWO_POLLS)

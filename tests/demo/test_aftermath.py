@@ -69,7 +69,7 @@ def test_the_hook_is_a_program_that_gets_instance_and_host(tmp_path: Path) -> No
     hook = lab.dir / "vme/hooks/before-resize"
     assert subprocess.run(["sh", "-n", hook]).returncode == 0
     # Without a lab it fails, and that is seen: nothing is written that could pass for a comparison.
-    done = subprocess.run([hook, "files", "files-vm1"], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([hook, "files", "files-vm1"], capture_output=True, text=True, timeout=300)
     assert done.returncode != 0
     assert "is not up" in done.stderr
     assert verification.read(tmp_path / "out") == {}

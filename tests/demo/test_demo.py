@@ -96,7 +96,7 @@ def test_a_port_that_is_taken_is_told_before_anything_is_made(home: Path) -> Non
 def test_a_second_demo_on_the_same_directory_is_refused(home: Path) -> None:
     with (home / "demo.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        done = demo(home, timeout=60)
+        done = demo(home, timeout=300)
     assert done.returncode == 1
     assert "Another demo runs with" in done.stdout
     assert not (home / "demo").exists()
@@ -113,7 +113,7 @@ def make_accounts(hub: Hub, everybody: list[Account]) -> None:
         for one in everybody
     ]
     argv = [*MANAGE, "shell", "-v", "0", "-c", script]
-    subprocess.run(argv, env=environment(hub.directory), input=json.dumps(wanted).encode(), check=True, timeout=60)
+    subprocess.run(argv, env=environment(hub.directory), input=json.dumps(wanted).encode(), check=True, timeout=300)
 
 
 @pytest.mark.lab

@@ -11,6 +11,7 @@ from servers.models import Server
 from tests.faults.conftest import Hosts, enter
 from tests.faults.matrix import Fault, Line, is_named_and_retried, nothing, table
 from tests.fixtures_nspawn import NspawnHost
+from tests.patience import wait_until
 
 pytestmark = [pytest.mark.nspawn, pytest.mark.django_db]
 
@@ -194,7 +195,9 @@ def test_what_a_timer_or_a_socket_would_bring_back_stays_down(debian: Debian) ->
     up = "active\nactive\n"
     stops(*units)(debian)
     debian.source.execute(f"systemctl stop {' '.join(units)}; {wakes}")
-    assert debian.shell(f"systemctl is-active {' '.join(units)}") == up, "nothing brings them back: this shows nothing"
+    is_active = f"systemctl is-active {' '.join(units)}"
+    nothing_shown = "nothing brings them back: this shows nothing"
+    wait_until(lambda: debian.source.execute(is_active).out == up, missing=nothing_shown)
     debian.done("stop_services")
     debian.source.execute(wakes)
     debian.done("prove_stopped")

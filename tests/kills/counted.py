@@ -11,11 +11,12 @@ from tests.fixtures_lab import ProcessHost, ProcessLab
 from tests.hub_processes import HubProcesses, until
 from tests.world import make_source
 
-SECONDS = 3  # that the act takes
-
 
 class Counted:
-    """A hub, a host, and a piece of work that leaves a line on the host each time that it is done."""
+    """A hub, a host, and a piece of work that leaves a line on the host each time that it is done.
+
+    Its act lasts until the test lets it go on, so that it is in its middle for as long as a busy machine needs.
+    """
 
     def __init__(self, hub: HubProcesses, lab: ProcessLab, host: ProcessHost) -> None:
         self.hub, self.host = hub, host
@@ -29,9 +30,16 @@ class Counted:
                 fingerprint=hostkeys.fingerprint(public),
                 state=HostKey.State.ACCEPTED,
             )
-        command = f"echo done >>srv/lines; sleep {SECONDS}; echo answered"
+        command = "echo done >>srv/lines; until [ -e srv/go-on ]; do sleep 0.1; done; echo answered | tee srv/answered"
         host.write("srv/lines", "")
-        self.server.probes.create(name="slow", kind="command", parameters={"command": command}, places=["source"])
+        parameters = {"command": command, "timeout": 120}
+        self.server.probes.create(name="slow", kind="command", parameters=parameters, places=["source"])
+
+    def go_on(self, *, begun: bool = True) -> None:
+        """The act may end, as may all that come later; of one that has begun the host has done its part then."""
+        self.host.write("srv/go-on", "")
+        if begun:
+            until((self.host.root / "srv/answered").exists, 60, self.hub.words)
 
     def ask(self, key: str) -> Run:
         pk = self.server.pk
@@ -46,18 +54,29 @@ class Counted:
         run.refresh_from_db()
         return int(run.act_worker.split(":")[1]) if run.act_worker and self.lines() else 0
 
+    def taken(self, run: Run) -> int:
+        """Wait for that."""
+        found: list[int] = []
+
+        def look() -> int:
+            found.append(self.worker(run))
+            return found[-1]
+
+        until(look, 300, self.hub.words)
+        return found[-1]
+
     def controller(self, epoch: int) -> subprocess.Popen[bytes]:
         process = self.hub.manage("controller")
-        until(lambda: Lease.objects.filter(epoch=epoch).exists(), 60, self.hub.words)
+        until(lambda: Lease.objects.filter(epoch=epoch).exists(), 300, self.hub.words)
         return process
 
     def workers(self) -> subprocess.Popen[bytes]:
         process = self.hub.manage("qcluster")
-        until(lambda: self.hub.words().count("ready for work") >= 2, 60, self.hub.words)
+        until(lambda: self.hub.words().count("ready for work") >= 2, 300, self.hub.words)
         return process
 
     def finished(self, run: Run) -> Run:
-        until(lambda: Run.objects.get(pk=run.pk).finished_at is not None, 60, self.hub.words)
+        until(lambda: Run.objects.get(pk=run.pk).finished_at is not None, 300, self.hub.words)
         run.refresh_from_db()
         assert run.state == "succeeded", run.reason
         return run

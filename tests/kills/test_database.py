@@ -7,7 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from servers.models import Run
 from tests.engine import Engine
 from tests.fixtures_lab import ProcessLab
 from tests.hub_processes import HubProcesses, hub_processes, until
-from tests.kills.counted import SECONDS, Counted
+from tests.kills.counted import Counted
 from tests.test_on_postgres import BIN, ROOT, cluster
 
 __all__ = ["cluster"]
@@ -96,6 +96,7 @@ def counted(
 ) -> Iterator[Counted]:
     with django_db_blocker.unblock(), hub_processes(tmp_path_factory.mktemp("hub")) as hub:
         hub.start_up()
+        until(lambda: hub.words().count("ready for work") >= 2, 300, hub.words)
         yield Counted(hub, process_lab, process_host("keeper", "base"))
 
 
@@ -109,10 +110,11 @@ def test_a_writer_that_takes_its_time(counted: Counted) -> None:
     """It holds SQLite's lock over the end of an act and many passes of the controller."""
     before = pids(counted.hub)
     run = counted.ask("while locked")
-    until(lambda: counted.worker(run), 60, counted.hub.words)
-    blocker = sqlite3.connect(counted.hub.database, isolation_level=None)
+    counted.taken(run)
+    blocker = sqlite3.connect(counted.hub.database, timeout=60, isolation_level=None)
     blocker.execute("BEGIN IMMEDIATE")
-    time.sleep(SECONDS + DOWN)
+    counted.go_on()
+    time.sleep(DOWN)
     blocker.execute("COMMIT")
     blocker.close()
     assert (counted.finished(run).acts, counted.lines()) == (1, 1)
@@ -128,8 +130,8 @@ def test_on_a_cluster_that_restarts(counted: Counted) -> None:
     data = Path(connection.settings_dict["HOST"]) / "data"
     before = pids(counted.hub)
     run = counted.ask("while it is down")
-    until(lambda: counted.worker(run), 60, counted.hub.words)
-    restart(data, SECONDS + DOWN)
+    counted.taken(run)
+    restart(data, DOWN, counted.go_on)
     assert (counted.finished(run).acts, counted.lines()) == (1, 1)
     restart(data, 0)
     assert counted.finished(counted.ask("afterwards")).acts == 1 and counted.lines() == 2
@@ -137,8 +139,8 @@ def test_on_a_cluster_that_restarts(counted: Counted) -> None:
     assert not Run.objects.exclude(act_enqueued_at=None).exists()
 
 
-def restart(data: Path, seconds: float) -> None:
-    """Stop the cluster as Debian's upgrades do, with every connection cut; down for so long."""
+def restart(data: Path, seconds: float, meanwhile: Callable[[], None] = lambda: None) -> None:
+    """Stop the cluster as Debian's upgrades do, with every connection cut; down for so long after what is done then."""
 
     def control(*words: str) -> None:
         user = "postgres" if os.geteuid() == 0 else None
@@ -148,6 +150,7 @@ def restart(data: Path, seconds: float) -> None:
 
     connection.close()
     control("-m", "fast", "stop")
+    meanwhile()
     time.sleep(seconds)
     options = f"-k {data.parent} -c listen_addresses= -c fsync=off"
     control("-l", str(data.parent / "log"), "-o", options, "start")
@@ -172,7 +175,7 @@ def test_postgresql_restarts(cluster: str) -> None:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
     )
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     assert " passed" in done.stdout

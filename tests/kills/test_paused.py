@@ -19,7 +19,7 @@ from django_q.models import OrmQ
 from servers.models import Lease
 from tests.fixtures_lab import ProcessLab
 from tests.hub_processes import group_of, hub_processes, stop_group, until
-from tests.kills.counted import SECONDS, Counted
+from tests.kills.counted import Counted
 
 pytestmark = [
     pytest.mark.lab,
@@ -48,16 +48,18 @@ def test_a_controller_paused_in_the_middle_of_an_act_does_nothing_when_it_wakes(
     paused.workers()
     first = paused.controller(1)
     run = paused.ask("in the middle")
-    until(lambda: paused.worker(run), 60, paused.hub.words)
+    paused.taken(run)
     stop_group(first.pid, paused.hub.database)
     second = paused.controller(2)
+    paused.go_on()
     # The act was begun under the first one's epoch; nobody does it again, and what it found is kept.
     assert (paused.finished(run).epoch, run.acts, paused.lines()) == (1, 1, 1)
     send(first.pid, signal.SIGCONT)
     time.sleep(2)  # ten of its passes
     later = paused.finished(paused.ask("afterwards"))
-    assert (later.epoch, later.acts, paused.lines()) == (2, 1, 2)
-    assert Lease.objects.get().epoch == 2
+    # Both are awake: whoever is late by a lease of the tests' two seconds loses it to the other.
+    assert later.epoch >= 2 and (later.acts, paused.lines()) == (1, 2)
+    assert Lease.objects.get().epoch >= later.epoch
     assert first.poll() is None and second.poll() is None
 
 
@@ -66,13 +68,14 @@ def test_a_worker_paused_in_the_middle_of_an_act_keeps_it(paused: Counted) -> No
     paused.workers()
     first = paused.controller(1)
     run = paused.ask("in the middle")
-    until(lambda: paused.worker(run), 60, paused.hub.words)
-    pid = paused.worker(run)
+    pid = paused.taken(run)
+    assert pid > 1
     os.kill(pid, signal.SIGSTOP)
     try:
         os.kill(first.pid, signal.SIGKILL)
         paused.controller(2)
-        time.sleep(SECONDS + 1)
+        paused.go_on()
+        time.sleep(2)  # ten of its passes
         assert (paused.worker(run), run.state, run.acts, paused.lines()) == (pid, "running", 1, 1)
     finally:
         os.kill(pid, signal.SIGCONT)
@@ -83,14 +86,15 @@ def test_workers_paused_before_an_act_leave_it_to_the_later_message(paused: Coun
     """Each controller has sent one for the same act: the one of the epoch that is over does nothing."""
     cluster = paused.workers()
     first = paused.controller(1)
-    send(cluster.pid, signal.SIGSTOP)
+    stop_group(cluster.pid, paused.hub.database)
     assert len(group_of(cluster.pid)) >= 4
     run = paused.ask("not begun")
-    until(lambda: OrmQ.objects.count() == 1, 60, paused.hub.words)
+    until(lambda: OrmQ.objects.count() == 1, 300, paused.hub.words)
     os.kill(first.pid, signal.SIGKILL)
     paused.controller(2)
-    until(lambda: OrmQ.objects.count() == 2, 60, paused.hub.words)
+    until(lambda: OrmQ.objects.count() == 2, 300, paused.hub.words)
+    paused.go_on(begun=False)
     send(cluster.pid, signal.SIGCONT)
     assert (paused.finished(run).acts, run.epoch, paused.lines()) == (1, 2, 1)
-    until(lambda: paused.hub.words().count("Processed") == 2, 60, paused.hub.words)
+    until(lambda: paused.hub.words().count("Processed") == 2, 300, paused.hub.words)
     assert paused.lines() == 1

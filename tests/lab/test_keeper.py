@@ -16,7 +16,7 @@ from migrationhub.lab import keeper
 from migrationhub.lab.daemon import Daemon
 from tests import patience
 
-wait_until = partial(patience.wait_until, seconds=5.0)
+wait_until = partial(patience.wait_until, seconds=60.0)
 
 
 @pytest.fixture

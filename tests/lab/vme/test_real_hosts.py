@@ -44,7 +44,7 @@ class Served:
         command = [sys.executable, "-m", "migrationhub.lab.vme", "--lab", self.lab.name, "--kind", "process"]
         environment = os.environ | {"MIGRATIONHUB_VAR": str(self.lab.var)}
         self.process = subprocess.Popen([*command, "--duration", "0.5"], env=environment)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 180
         while time.monotonic() < deadline:
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", self.lab.vme_port)) == 0:
@@ -119,7 +119,7 @@ def test_a_clone_is_made_through_a_crash_reached_moved_and_deleted(served: Serve
     assert progress.state == "running"
     served.end(hard=True)  # SIGKILL in mid-provision
     served.start()
-    _, progress = run(lambda memo: platform.advance_create("create", spec, memo), memo, timeout=60)
+    _, progress = run(lambda memo: platform.advance_create("create", spec, memo), memo, timeout=180)
     assert progress.state == "succeeded", progress.reason
     external_id, address = progress.result["external_id"], progress.result["address"]
     assert ipaddress.ip_address(address) in process_lab.lab.subnet("migration", "process")
@@ -140,22 +140,22 @@ def test_a_clone_is_made_through_a_crash_reached_moved_and_deleted(served: Serve
     )
     assert says_hello(endpoint)
 
-    run(lambda memo: platform.advance_power("off", external_id, "off", memo), timeout=60)
+    run(lambda memo: platform.advance_power("off", external_id, "off", memo), timeout=180)
     assert process_lab.backend.power("vm-real") == "off"
-    snapshot = run(lambda memo: platform.advance_snapshot("snap", external_id, "before", memo), timeout=60)[1]
+    snapshot = run(lambda memo: platform.advance_snapshot("snap", external_id, "before", memo), timeout=180)[1]
     new = process_lab.lab.address("production", 77, "process")
     nics = (Nic(production, address=new),)
-    _, progress = run(lambda memo: platform.advance_connect("move", external_id, nics, memo), timeout=60)
+    _, progress = run(lambda memo: platform.advance_connect("move", external_id, nics, memo), timeout=180)
     assert progress.state == "succeeded", progress.reason
-    _, progress = run(lambda memo: platform.advance_power("on", external_id, "on", memo), timeout=60)
+    _, progress = run(lambda memo: platform.advance_power("on", external_id, "on", memo), timeout=180)
     assert progress.state == "succeeded", progress.reason
     assert says_hello(replace(endpoint, address=new))
 
     reverted = run(
-        lambda memo: platform.advance_revert("revert", external_id, snapshot.result["snapshot_id"], memo), timeout=60
+        lambda memo: platform.advance_revert("revert", external_id, snapshot.result["snapshot_id"], memo), timeout=180
     )[1]
     assert reverted.state == "succeeded", reverted.reason
-    _, progress = run(lambda memo: platform.advance_delete("delete", external_id, memo), timeout=60)
+    _, progress = run(lambda memo: platform.advance_delete("delete", external_id, memo), timeout=180)
     assert progress.state == "succeeded" and "vm-real" not in process_lab.backend.names()
 
     journal = served.directory / "journal.jsonl"
@@ -186,19 +186,19 @@ def test_a_debian_clone_boots_is_reached_and_moves(nspawn_lab: NspawnLab, tmp_pa
         endpoint = Endpoint("vm-deb", address, port=2299, private_key=nspawn_lab.private_key, host_keys=keys)
         assert says_hello(endpoint)
 
-        _, progress = run(lambda memo: platform.advance_power("off", external_id, "off", memo), timeout=100)
+        _, progress = run(lambda memo: platform.advance_power("off", external_id, "off", memo), timeout=180)
         assert progress.state == "succeeded", progress.reason
         nics = (Nic(standin.network("production"), address=lab.address("production", 77)),)
-        _, progress = run(lambda memo: platform.advance_connect("move", external_id, nics, memo), timeout=60)
+        _, progress = run(lambda memo: platform.advance_connect("move", external_id, nics, memo), timeout=180)
         assert progress.state == "succeeded", progress.reason
-        _, progress = run(lambda memo: platform.advance_power("on", external_id, "on", memo), timeout=60)
+        _, progress = run(lambda memo: platform.advance_power("on", external_id, "on", memo), timeout=180)
         assert progress.state == "succeeded", progress.reason
         # The guest still has its old address: a resize does not rewrite what is inside.
-        waits = f"for i in $(seq 60); do ip -br -4 address | grep -q {address}/ && break; sleep 0.5; done"
+        waits = f"for i in $(seq 200); do ip -br -4 address | grep -q {address}/ && break; sleep 0.5; done"
         assert address in inside(platform, external_id, "ip-old", f"{waits}; ip -br -4 address")
         with pytest.raises(Unreachable):
             connect(replace(endpoint, address=lab.address("production", 77)), connect_timeout=2)
-        _, progress = run(lambda memo: platform.advance_delete("delete", external_id, memo), timeout=60)
+        _, progress = run(lambda memo: platform.advance_delete("delete", external_id, memo), timeout=180)
         assert progress.state == "succeeded" and "vm-deb" not in nspawn_lab.backend.names()
     finally:
         standin.stop()
@@ -209,9 +209,9 @@ def test_a_debian_clone_boots_is_reached_and_moves(nspawn_lab: NspawnLab, tmp_pa
 def await_keys(platform: VmePlatform, external_id: str) -> tuple[str, ...]:
     """The host key that the first boot made, read back through the API."""
     script = read_back_script()
-    for attempt in range(60):
+    for attempt in range(180):
         key = f"read-{attempt}"
-        _, progress = run(lambda memo, key=key: platform.advance_execute(key, external_id, script, memo), timeout=60)
+        _, progress = run(lambda memo, key=key: platform.advance_execute(key, external_id, script, memo), timeout=180)
         if progress.state == "succeeded":
             return parse_read_back(progress.result["out"])
         time.sleep(0.5)  # not opened yet: the script says so and ends with 1
@@ -219,13 +219,13 @@ def await_keys(platform: VmePlatform, external_id: str) -> tuple[str, ...]:
 
 
 def inside(platform: VmePlatform, external_id: str, key: str, script: str) -> str:
-    _, progress = run(lambda memo: platform.advance_execute(key, external_id, script, memo), timeout=60)
+    _, progress = run(lambda memo: platform.advance_execute(key, external_id, script, memo), timeout=180)
     assert progress.state == "succeeded", progress.reason
     return str(progress.result["out"])
 
 
 def says_hello(endpoint: Endpoint) -> bool:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 180
     while True:
         try:
             connection: Any = connect(endpoint)

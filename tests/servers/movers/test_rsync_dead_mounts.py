@@ -90,9 +90,13 @@ def test_a_slow_list_is_no_silent_one(two: Two) -> None:
     fill(two)
     slow = two.base / "bin/find"
     slow.parent.mkdir(exist_ok=True)
-    slow.write_text('#!/bin/sh\nfor n in 1 2 3 4; do sleep 1; printf "srv/$n//l 1 1 1//f 644 1 0 0 1//\\0"; done\n')
+    # Each side's first list takes longer as a whole than silence is waited for.
+    slow.write_text(
+        f"#!/bin/sh\nmkdir {two.base}/one 2>/dev/null || mkdir {two.base}/other 2>/dev/null || pause=0\n"
+        'for n in $(seq 12); do sleep ${pause:-1}; printf "srv/$n//l 1 1 1//f 644 1 0 0 1//\\0"; done\n'
+    )
     slow.chmod(0o755)
-    assert two.sync(silence=3) == ""
+    assert two.sync(silence=10) == ""
 
 
 def test_only_the_sync_itself_holds_its_lock(two: Two) -> None:

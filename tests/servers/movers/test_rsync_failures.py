@@ -23,6 +23,7 @@ from tests.fixtures_lab import ProcessHost
 from tests.patience import wait_until
 from tests.servers.movers.conftest import Pair
 from tests.servers.movers.drive import drive
+from tests.servers.movers.processes import RSYNC, at_work
 
 pytestmark = pytest.mark.lab
 
@@ -72,12 +73,20 @@ def test_acts_may_be_repeated_and_start_nothing_twice(pair: Pair) -> None:
         memo, _ = mover.advance(job, memo)
     assert len(copiers(pair)) == 1
     drive(job, memo, until=copying)
-    # Another run of the same work, which knows nothing: it finds what runs and takes it over.
-    adopted, progress = mover.advance(job, {})
-    assert adopted["adopted"] and progress.next_act is None and len(copiers(pair)) == 1
-    # While it runs, another sync of the same migration is refused on the source.
-    _, other = drive(pair.job("delta"))
-    assert other.state == State.FAILED and other.code == "mover.locked"
+    paused = at_work(pair.target, RSYNC)  # so that it lasts, however long a busy machine takes over the rest
+    assert paused, "nothing is at work"
+    for pid in paused:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        # Another run of the same work, which knows nothing: it finds what runs and takes it over.
+        adopted, progress = mover.advance(job, {})
+        assert adopted["adopted"] and progress.next_act is None and len(copiers(pair)) == 1
+        # While it runs, another sync of the same migration is refused on the source.
+        _, other = drive(pair.job("delta"))
+        assert other.state == State.FAILED and other.code == "mover.locked"
+    finally:
+        for pid in paused:
+            os.kill(pid, signal.SIGCONT)
     _, progress = drive(job, adopted)
     assert progress.state == State.SUCCEEDED, progress.reason
     # And once more after its end: the result is adopted too, nothing is copied again.

@@ -51,15 +51,16 @@ def test_an_rsync_that_hangs_on_the_target_ends_the_sync(
     pair: Pair, stop: Callable[[list[int]], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its sshd still answers, so ssh would wait for ever."""
-    monkeypatch.setattr(config, "SILENCE", 3)
+    monkeypatch.setattr(config, "SILENCE", 10)
     grow(pair)
     job = pair.job("initial", bandwidth=SLOW)
     memo, _ = drive(job, until=copying)
     stop(at_work(pair.target, RSYNC))
-    _, progress = drive(job, memo, seconds=60)
+    _, progress = drive(job, memo)
     assert (progress.state, progress.code) == (State.FAILED, "rsync.timeout"), progress.reason
     assert "io timeout after" in progress.reason and "then try again" in progress.reason
     assert copiers(pair) == []
+    monkeypatch.undo()
     pair.last = succeed(replace(job, bandwidth=0))
 
 

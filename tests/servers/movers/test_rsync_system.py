@@ -62,7 +62,7 @@ class System:
 
     def wait_for_restart(self) -> None:
         """Leaving receive mode restarts the target; our access comes back with it."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while True:
             try:
                 if self.pool.connect(self.endpoint).run("[ -e /run/migrationhub/received ]", timeout=5).rc == 1:
@@ -85,7 +85,7 @@ def make_system(nspawn_module_host: Callable[..., NspawnHost], pool: Pool) -> Ca
     def make(image: str, **options: str) -> System:
         target = nspawn_module_host(f"{image}-new", network="migration", user_data=access.user_data(PUBLIC))
         source = nspawn_module_host(image, image, **options)
-        deadline, said = time.monotonic() + 30, ""
+        deadline, said = time.monotonic() + 180, ""
         while "host-key" not in said:
             assert time.monotonic() < deadline, said
             said = target.execute(access.read_back_script()).out

@@ -149,7 +149,7 @@ def ours(host: object) -> Endpoint:
     return access.endpoint("clone", address, private_key=PRIVATE, host_keys=keys)
 
 
-def opened(endpoint: Endpoint, timeout: float = 60.0) -> Connection:
+def opened(endpoint: Endpoint, timeout: float = 180.0) -> Connection:
     deadline = time.monotonic() + timeout
     while True:
         try:
@@ -172,7 +172,7 @@ def clone(nspawn_module_host: Callable[..., object]) -> Iterator[object]:
 
 @pytest.mark.nspawn
 def test_user_data_opens_the_access_at_first_boot(clone: object) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 180
     while "host-key" not in clone.execute(access.read_back_script()).out:  # type: ignore[attr-defined]
         assert time.monotonic() < deadline, clone.execute("journalctl -n 50").out  # type: ignore[attr-defined]
         time.sleep(0.3)
@@ -202,7 +202,7 @@ def test_opening_again_in_any_way_changes_nothing(clone: object) -> None:
     before = ours(clone)
     connection = opened(before)
     said = "migrationhub-access: open on port 2299\n"
-    result = connection.run(access.user_data(PUBLIC), timeout=30)
+    result = connection.run(access.user_data(PUBLIC), timeout=180)
     assert (result.rc, result.text) == (0, said), result.error_text
     for script in (access.user_data(PUBLIC), "\n".join(access.console_lines(PUBLIC))):  # by the API, in a console
         done = clone.execute(script)  # type: ignore[attr-defined]
@@ -210,7 +210,7 @@ def test_opening_again_in_any_way_changes_nothing(clone: object) -> None:
     assert connection.run(["echo", "still here"]).text == "still here\n"
     connection.close()
     assert ours(clone) == before
-    opened(before, 5).close()
+    opened(before, 60).close()
 
 
 @pytest.mark.nspawn
@@ -219,11 +219,11 @@ def test_access_outlives_ssh_service_and_isolation(clone: object) -> None:
     connection = opened(ours(clone))
     unit = "[Unit]\\nAllowIsolate=yes\\nRequires=basic.target\\nWants=networking.service systemd-networkd.service\\n"
     connection.run(f"printf '{unit}' >/run/systemd/system/only-base.target; systemctl daemon-reload", check=True)
-    connection.run("systemctl isolate only-base.target", check=True, timeout=60)
+    connection.run("systemctl isolate only-base.target", check=True, timeout=180)
     assert connection.run("systemctl is-active ssh.service").text == "inactive\n"
-    fresh = opened(ours(clone), 5)
+    fresh = opened(ours(clone), 60)
     assert fresh.run(["echo", "in"]).text == "in\n"
-    fresh.run("systemctl default", check=True, timeout=60)
+    fresh.run("systemctl default", check=True, timeout=180)
     assert fresh.run("systemctl is-active ssh.service").text == "active\n"
     fresh.close()
     connection.close()
@@ -242,12 +242,12 @@ def test_etc_of_a_source_synced_over_it_does_not_lock_us_out(clone: object) -> N
     rsync -aAXH --delete {excludes} /source/etc / ; rm -rf /source /root/.ssh"""
     connection.run(script, check=True)
     assert connection.run("cut -d: -f2 /etc/shadow | head -1").text == "!\n"
-    fresh = opened(ours(clone), 5)
+    fresh = opened(ours(clone), 60)
     before = boot_id(fresh)
     fresh.run("systemctl --no-block reboot")
     fresh.close()
     connection.close()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while True:
         assert time.monotonic() < deadline
         try:
@@ -275,10 +275,10 @@ def ssh_client(endpoint: Endpoint, private_key: str, directory: Path) -> list[st
 def transfer_is_forced(endpoint: Endpoint, directory: Path) -> None:
     """A transfer key runs its one command, whatever is asked for, until it is revoked."""
     private, public = access.new_key_pair("transfer")
-    connection, client = opened(endpoint, 5), ssh_client(endpoint, private, directory)
+    connection, client = opened(endpoint, 60), ssh_client(endpoint, private, directory)
 
     def call(*command: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([*client, *command], capture_output=True, text=True, timeout=20, input="")
+        return subprocess.run([*client, *command], capture_output=True, text=True, timeout=120, input="")
 
     forced = 'echo "only this"; echo asked for $SSH_ORIGINAL_COMMAND'
     access.authorize_transfer(connection, public, "echo old")
@@ -286,12 +286,12 @@ def transfer_is_forced(endpoint: Endpoint, directory: Path) -> None:
     assert call("cat /etc/shadow").stdout == "only this\nasked for cat /etc/shadow\n"
     assert call().stdout == "only this\nasked for\n"
     forward = [*client[:-1], "-o", "ExitOnForwardFailure=yes", "-N", "-R", "0:127.0.0.1:1", client[-1]]
-    assert subprocess.run(forward, capture_output=True, timeout=20).returncode == 255
+    assert subprocess.run(forward, capture_output=True, timeout=120).returncode == 255
     access.revoke_transfer(connection, public)
     access.revoke_transfer(connection, public)
     assert call("true").returncode == 255
     connection.close()
-    opened(endpoint, 5).close()
+    opened(endpoint, 60).close()
 
 
 @pytest.mark.nspawn
@@ -306,13 +306,13 @@ def test_removal_over_the_access_itself_ends_in_a_refused_connection(clone: obje
     assert access.proven_removed(endpoint).level is Level.BLOCKING
     result = connection.run(access.removal_script())
     assert result.rc == 0, result.error_text
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 180
     while access.proven_removed(endpoint).level is not Level.READY:
         assert time.monotonic() < deadline
         time.sleep(0.2)
     connection.close()
     left = "ls -d " + " ".join(access.EXCLUDED_PATHS) + " 2>/dev/null; grep -c /run/sshd /proc/mounts"
-    until = time.monotonic() + 10
+    until = time.monotonic() + 180
     while clone.execute(left).out != "0\n":  # type: ignore[attr-defined]
         assert time.monotonic() < until, clone.execute(left).out  # type: ignore[attr-defined]
         time.sleep(0.2)
@@ -331,7 +331,7 @@ def test_access_to_a_process_host_by_user_data_until_its_removal(
 ) -> None:
     host = process_host("access", network="migration", user_data=access.user_data(PUBLIC, manager="supervisord"))
     there = host.endpoint  # type: ignore[attr-defined]
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 180
     while "host-key" not in (shown := host.execute(access.read_back_script(manager="supervisord")).out):  # type: ignore[attr-defined]
         assert time.monotonic() < deadline, shown
         time.sleep(0.2)

@@ -140,7 +140,7 @@ def test_on_a_supervisord_host_nothing_is_asked_and_nothing_done() -> None:
 # -- on real guests -----------------------------------------------------------------------------------------
 
 
-def reached(endpoint: Endpoint, timeout: float = 60.0) -> Connection:
+def reached(endpoint: Endpoint, timeout: float = 180.0) -> Connection:
     deadline = time.monotonic() + timeout
     while True:
         try:
@@ -191,7 +191,7 @@ def test_guest_is_reached_at_the_new_address_after_the_move(
     after = guest_address.current(there)
     assert (after.addresses, after.gateway, after.resolvers) == ((new.address,), new.gateway, new.resolvers)
     assert mac not in there.run("ip -o link show eth0").text
-    assert there.run(["systemctl", "is-system-running", "--wait"], timeout=30).text == "running\n"
+    assert there.run(["systemctl", "is-system-running", "--wait"], timeout=180).text == "running\n"
     guest_address.undo(there, Record.from_dict(record.as_dict()))
     guest_address.undo(there, record)  # once more changes nothing
     assert guest_address.current(there).files == before.files

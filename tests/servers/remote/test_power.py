@@ -23,7 +23,7 @@ from tests.patience import wait_until
 LOOPBACK = Endpoint("there", "127.0.0.1", manager="supervisord", directory="/nowhere")
 
 
-def opened(endpoint: Endpoint, seconds: float = 40) -> Connection:
+def opened(endpoint: Endpoint, seconds: float = 180) -> Connection:
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -151,7 +151,7 @@ def test_machine_reboots_and_goes_down(nspawn_host: Callable[..., NspawnHost]) -
     assert not power.absent(host.endpoint, [], seconds=0).absent
     power.reboot(connection)
     connection.close()
-    wait_until(lambda: boot_seen(host.endpoint) not in ("", first))
+    wait_until(lambda: boot_seen(host.endpoint) not in ("", first), 180)
     connection = opened(host.endpoint)
 
     # Nothing accepts any more, but the machine runs.
@@ -160,5 +160,5 @@ def test_machine_reboots_and_goes_down(nspawn_host: Callable[..., NspawnHost]) -
     assert (proof.absent, "still runs" in proof.text) == (False, True)
     power.shut_down(connection)
     connection.close()
-    wait_until(lambda: power.absent(host.endpoint, [80], seconds=0).absent)
+    wait_until(lambda: power.absent(host.endpoint, [80], seconds=0).absent, 180)
     assert host.backend.power("power") == "off"

@@ -28,6 +28,7 @@ from servers.remote.base import (
     Unreachable,
 )
 from servers.remote.ssh import Pool, SSHConnection, connect
+from tests.patience import wait_until
 
 SECRET = "correct-horse-battery"
 
@@ -90,8 +91,8 @@ def test_command_that_is_killed_does_not_pass_for_a_good_one(connection: Connect
 
 def test_child_in_the_background_does_not_hold_the_command(connection: Connection) -> None:
     began = time.monotonic()
-    assert connection.run("sleep 20 & echo started").out == b"started\n"
-    assert time.monotonic() - began < 5
+    assert connection.run("sleep 50 & echo started").out == b"started\n"
+    assert time.monotonic() - began < 40
 
 
 def test_check_names_command_status_and_what_it_said(connection: Connection) -> None:
@@ -112,7 +113,7 @@ def test_command_time_out_names_the_command_and_spoils_the_connection(endpoint: 
     began = time.monotonic()
     with pytest.raises(TimedOut, match=r"sleep 30.*within 0\.5 s"):
         found.run("sleep 30", timeout=0.5)
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 20
     assert not found.usable
     found.close()
 
@@ -290,9 +291,14 @@ def test_pool_closes_what_nobody_uses(endpoint: Endpoint) -> None:
     pool = Pool(idle=0.05)
     found = pool.connect(endpoint)
     with ThreadPoolExecutor(1) as threads:
-        busy = threads.submit(found.run, "sleep 0.4; echo done")
-        time.sleep(0.2)
-        assert pool.connect(endpoint) is found  # in use: not idle
+        gate = Path(endpoint.directory or "") / "tmp/gate"
+        busy = threads.submit(found.run, f"until [ -e {gate} ]; do sleep 0.05; done; echo done")
+        try:
+            wait_until(lambda: found.busy)  # type: ignore[attr-defined]
+            time.sleep(0.1)
+            assert pool.connect(endpoint) is found  # in use: not idle
+        finally:
+            gate.touch()
         assert busy.result().text == "done\n"
     time.sleep(0.1)
     assert pool.connect(endpoint) is not found
@@ -301,13 +307,20 @@ def test_pool_closes_what_nobody_uses(endpoint: Endpoint) -> None:
 
 
 def test_host_that_is_not_reached_holds_nobody_else_up(endpoint: Endpoint) -> None:
-    pool = Pool(lambda one: connect(one, banner_timeout=2))
-    with answering(b"") as port, ThreadPoolExecutor(1) as threads:
-        slow = threads.submit(pool.connect, replace(endpoint, address="127.0.0.1", port=port))
-        began = time.monotonic()
-        assert pool.connect(endpoint).run("true").rc == 0
-        assert time.monotonic() - began < 1.5
-        with pytest.raises(TimedOut):
+    began = threading.Event()
+
+    def make(one: Endpoint) -> Connection:
+        began.set()
+        return connect(one, banner_timeout=60)
+
+    pool = Pool(make)
+    with ThreadPoolExecutor(1) as threads:
+        with answering(b"") as port:
+            slow = threads.submit(pool.connect, replace(endpoint, address="127.0.0.1", port=port))
+            assert began.wait(60)
+            assert pool.connect(endpoint).run("true").rc == 0
+            assert not slow.done()
+        with pytest.raises(RemoteProblem):  # the other end closed it
             slow.result()
     pool.close()
 
@@ -369,6 +382,6 @@ def test_sudo_that_refuses_is_told(debian: Endpoint, username: str, password: st
     began = time.monotonic()
     with pytest.raises(BecomeFailed, match=words):
         found.run("touch /run/must-not-be", stdin=b"data")
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < 40
     assert found.run("test -e /run/must-not-be", root=False).rc == 1
     found.close()
