@@ -56,6 +56,7 @@ STRIKES = {
         Strike("worker", "sync", "start"),
         Strike("controller", "sync", None, bytes_move),
         Strike("both", "sync", "finish"),
+        Strike("worker", "sync", "leave"),
     ],
     K.UAT: [
         Strike("worker", "record_services", ""),
