@@ -143,13 +143,13 @@ def test_one_that_ignores_sigterm_is_told(connection: Connection, record: Servic
     assert findings[0].act
     assert manager.prove(record, ["web"]) != []  # the order holds: nothing after it was touched
     os.kill(record.need("stubborn").pid, signal.SIGKILL)
-    assert manager.stop_one(record, "stubborn", 10) == []
+    assert manager.stop_one(record, "stubborn", 60) == []
     assert manager.prove(record, ["stubborn"]) == []
 
 
 def test_a_child_that_outlives_the_stop_is_named(connection: Connection, record: ServiceRecord) -> None:
     manager = manager_for(connection)
-    assert manager.stop_one(record, "leaver", 10) == []
+    assert manager.stop_one(record, "leaver", 60) == []
     left = child(record, "leaver")
     try:
         findings = manager.prove(record, ["leaver"])
@@ -182,10 +182,10 @@ def test_a_port_that_another_process_holds_is_told(
 def test_programs_of_a_group_are_held_back_together(connection: Connection, record: ServiceRecord) -> None:
     """supervisord forgets a group as a whole: with one of it alone stopped, that is a problem in words."""
     manager = manager_for(connection)
-    assert manager.stop_one(record, "pair:one", 10) == []
+    assert manager.stop_one(record, "pair:one", 60) == []
     with pytest.raises(Problem, match="cannot be held back"):
         manager.block(record, ["pair:one"])
-    assert manager.stop_one(record, "pair:two", 10) == []
+    assert manager.stop_one(record, "pair:two", 60) == []
     manager.block(record, ["pair:one", "pair:two"])
     assert manager.prove(record, ["pair:one", "pair:two"]) == []
     assert not {"pair:one", "pair:two"} & {unit.name for unit in manager.record().units}

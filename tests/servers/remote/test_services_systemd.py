@@ -224,7 +224,7 @@ def test_one_that_ignores_sigterm_is_told_and_not_blocked(connection: Connection
     assert state(connection, "phoenix.service") == "active"  # the order holds: nothing after it was touched
     assert [one.subject for one in manager.prove(record, ["stubborn"])] == ["stubborn.service"]
     connection.run("systemctl kill -s KILL stubborn.service", check=True)
-    assert manager.stop_one(record, "stubborn", 10) == []
+    assert manager.stop_one(record, "stubborn", 60) == []
     assert manager.prove(record, ["stubborn"]) == []
 
 
@@ -238,7 +238,7 @@ def test_one_that_is_started_again_and_again(connection: Connection, record: Ser
     assert findings == []
     # It may have been started between stop and block: then the proof says so, and one more stop is for good.
     if manager.prove(record, ["phoenix"]):
-        assert manager.stop_one(record, "phoenix", 5) == []
+        assert manager.stop_one(record, "phoenix", 60) == []
     time.sleep(1)
     assert manager.prove(record, ["phoenix"]) == []
 
@@ -246,7 +246,7 @@ def test_one_that_is_started_again_and_again(connection: Connection, record: Ser
 def test_a_process_that_outlives_the_stop_is_named(connection: Connection, record: ServiceRecord) -> None:
     manager = manager_for(connection)
     pid = connection.run("pgrep -xf 'sleep 601'").text.strip()
-    assert manager.stop_one(record, "leaver", 10) == []
+    assert manager.stop_one(record, "leaver", 60) == []
     findings = manager.prove(record, ["leaver"])
     assert [(one.code, one.subject) for one in findings] == [("services.process", "leaver.service")]
     assert pid in findings[0].text and pid in findings[0].act
