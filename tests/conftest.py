@@ -15,7 +15,7 @@ pytest_plugins = ["tests.fixtures_audit", "tests.fixtures_lab", "tests.fixtures_
 # Loopback and the labs' own ranges, 10.100.0.0 to 10.163.255.255.
 ALLOWED_HOSTS = "127.0.0.0/8,::1,10.100.0.0/14,10.104.0.0/13,10.112.0.0/12,10.128.0.0/11,10.160.0.0/14"
 # A fixture that makes hosts marks its tests, so that `-m "not lab"` is as fast as it says.
-MARKED_BY_FIXTURE = {"process_lab": "lab", "nspawn_lab": "nspawn"}
+MARKED_BY_FIXTURE = {"process_lab": "lab", "two": "lab", "sides": "lab", "nspawn_lab": "nspawn"}
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -31,6 +31,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for fixture, marker in MARKED_BY_FIXTURE.items():
             if fixture in getattr(item, "fixturenames", ()):
                 item.add_marker(marker)
+        if item.get_closest_marker("browser") and not item.nodeid.startswith("tests/browser/"):
+            raise pytest.UsageError(f"{item.nodeid} would not be run: .ci/tests looks for pages in tests/browser.")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 from django.db import models
-from django.db.models import F, QuerySet, TextField, Value
+from django.db.models import Expression, F, QuerySet, TextField, Value
 from django.db.models.functions import Cast, JSONArray
+from django.db.models.sql import Query
 
 Convert = Callable[[Any], Any]
 
@@ -50,14 +52,38 @@ def _columns(rows: QuerySet[Any]) -> list[models.Field[Any, Any]]:
 
 
 def _branch(name: str, rows: QuerySet[Any], fields: list[models.Field[Any, Any]]) -> QuerySet[Any, Any]:
+    plain = rows.select_related(None).defer(None).order_by()
+    columns = tuple(field.attname for field in fields)
+    made: QuerySet[Any, Any] = plain.values_list(Value(name), _Row(rows.model, columns, rows.db))
+    return made
+
+
+class _Row(Expression):
+    """The columns of a queryset's own table as one JSON array; its SQL is made once for each list of columns.
+
+    As an expression of two hundred columns that are resolved one by one it took longer than all else on a page.
+    """
+
+    def __init__(self, model: type[models.Model], columns: tuple[str, ...], database: str) -> None:
+        super().__init__(output_field=models.JSONField())
+        self.sql = _array(model, columns, database)
+
+    def as_sql(self, compiler: Any, connection: Any) -> tuple[str, tuple[str | int, ...]]:
+        return self.sql, ()
+
+
+@cache
+def _array(model: type[models.Model], columns: tuple[str, ...], database: str) -> str:
     # JSON inside JSON is text on one database and an object on the other: text on both.
     parts = [
-        Cast(F(field.attname), TextField()) if isinstance(field, models.JSONField) else F(field.attname)
-        for field in fields
+        Cast(F(name), TextField()) if isinstance(model._meta.get_field(name), models.JSONField) else F(name)
+        for name in columns
     ]
-    plain = rows.select_related(None).defer(None).order_by()
-    made: QuerySet[Any, Any] = plain.values_list(Value(name), JSONArray(*parts))
-    return made
+    query = Query(model)
+    query.get_initial_alias()
+    sql, params = query.get_compiler(database).compile(JSONArray(*parts).resolve_expression(query))
+    assert not params  # columns have none
+    return str(sql)
 
 
 def _maker(rows: QuerySet[Any], fields: list[models.Field[Any, Any]]) -> Callable[[list[Any]], Any]:

@@ -20,7 +20,7 @@ from tests import factories
 from tests.projects.views.conftest import House, house
 
 __all__ = ["house"]
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.whole, pytest.mark.django_db]
 Gate = Approval.Gate
 
 

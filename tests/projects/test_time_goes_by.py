@@ -29,7 +29,7 @@ from tests import factories
 from tests.engine import Engine
 from tests.projects.test_workflow import sign, signed_and_go, start, state, tick_owner
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.whole, pytest.mark.django_db]
 K, S = Step.Kind, Step.State
 REASON = "The data centre closes tonight and the owner does not answer."
 

@@ -63,6 +63,7 @@ def sign(migration: Migration) -> None:
     )
 
 
+@pytest.mark.whole
 def test_all_seven_steps(engine: Engine, migration: Migration, lead) -> None:
     owner = migration.application.owner
     initial(engine, migration, lead)

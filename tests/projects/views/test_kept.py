@@ -15,7 +15,7 @@ from tests import factories as make
 
 from .conftest import House
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.whole, pytest.mark.django_db]
 WORDS = "Orders of May are missing."
 
 

@@ -62,6 +62,7 @@ def test_unchanged_is_204_after_few_queries(house: House, running: Run, name: st
     assert len(queries) <= 7  # session, user, access (up to four), the tag
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", PAGES)
 def test_an_observation_is_drawn_and_carries_a_new_tag(house: House, running: Run, name: str) -> None:
     client, address = house.client("lead"), PAGES[name](house)
@@ -99,6 +100,7 @@ def _lost(house: House) -> None:
     Run.objects.update(contact_lost_since=timezone.now())
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("change", [_hold, _approval, _step, _migration, _old, _lost])
 def test_whatever_is_drawn_is_in_the_tag(house: House, running: Run, change) -> None:
     client, address = house.client("lead"), PAGES["migration"](house)
@@ -128,6 +130,7 @@ def test_polling_ends_when_nothing_can_change(house: House) -> None:
     assert "hx-trigger" not in client.get(address).content.decode()
 
 
+@pytest.mark.whole
 def test_every_live_region_has_one_stable_id(house: House, running: Run) -> None:
     client = house.client("lead")
     for name, make in PAGES.items():
@@ -177,6 +180,7 @@ def test_a_controller_that_is_gone_is_said_and_what_it_saw_last_is_marked(house:
     assert "is-stale" not in text
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", PAGES)
 def test_every_live_page_says_that_nothing_moves(house: House, running: Run, name: str) -> None:
     Lease.objects.update(until=timezone.now() - timedelta(seconds=1))  # stopped: it gave its lease back

@@ -18,7 +18,7 @@ from tests import factories as make
 
 from .conftest import House
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.whole, pytest.mark.django_db]
 NUMBERS = ["²", "9" * 30, "9" * 3000, "-1", "x"]
 NEXT_YEAR = timezone.now().year + 1
 

@@ -27,6 +27,7 @@ def led_to_set_it_up(client: Client, address: str = "/") -> bool:
     return answer.status_code == 302 and answer["Location"] == reverse("mfa_activate_totp")
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("rule", "asked"),
     [("off", set()), ("leads", {"lead"}), ("all", {"lead", "operator", "owner", "manager", "outsider"})],
