@@ -67,9 +67,9 @@ class ProcessJourney(Journey):
     def rsyncs(self) -> list[int]:
         found = []
         for one in self.lab.backend._inside(self.source):
-            command = Path(f"/proc/{one.pid}/cmdline")
-            if command.exists() and b"rsync" in command.read_bytes():
-                found.append(one.pid)
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it ended just now
+                if b"rsync" in Path(f"/proc/{one.pid}/cmdline").read_bytes():
+                    found.append(one.pid)
         return found
 
     def write(self, name: str, mib: int) -> None:
