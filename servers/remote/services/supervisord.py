@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -32,6 +33,23 @@ echo '@@ processes'
 {look.PROCESSES}
 echo '@@ ports'
 {look.PORTS}
+exit 0
+"""
+
+# Whether it was asked at all counts before how long it took: on a host under load supervisorctl itself may need longer
+# to begin than a short limit is, and a program that nobody asked to stop is not one that did not.
+_PATIENCE = 60  # s, of the host's own doing
+_STOP = """
+{stop} >/dev/null 2>&1 & asker=$!
+waited=0
+while kill -0 $asker 2>/dev/null && [ $waited -lt $(({limit} * 5)) ]; do sleep 0.2; waited=$((waited + 1)); done
+waited=0
+while kill -0 $asker 2>/dev/null && [ $waited -lt {asking} ]; do
+  {status} | grep -Eq ' (RUNNING|STARTING|BACKOFF) ' || break
+  sleep 1
+  waited=$((waited + 1))
+done
+kill $asker 2>/dev/null
 exit 0
 """
 
@@ -90,7 +108,9 @@ class Supervisord:
         limit = max(1, int(timeout))
         # supervisorctl waits for the end by itself; what it says about one that is down already is no news.
         if self._states().get(unit.name) in UP:
-            self._run(f"timeout {limit} {_ctl('stop', unit.name)}", timeout=limit + 30)
+            stop, status = _ctl("stop", unit.name), _ctl("status", unit.name)
+            script = _STOP.format(stop=stop, status=status, limit=limit, asking=_PATIENCE)
+            self._run(script, timeout=limit + _PATIENCE + 60)
         states = self._states()
         state = states.get(unit.name, "REMOVED")
         if state in UP:
@@ -185,7 +205,12 @@ class Supervisord:
         units = record.group(names)
         findings = []
         for unit in reversed(units):
-            if unit.active == (self._states().get(unit.name) in UP):
+            state = self._settled(unit.name)
+            if state == "STOPPING":  # neither: it cannot be started, and does not stay
+                text = f"{unit.name} was {unit.state} and is still stopping: it cannot be started before it has ended"
+                findings.append(self._not_restored(unit, text))
+                continue
+            if unit.active == (state in UP):
                 continue
             verb = "start" if unit.active else "stop"
             done = self._run(f"timeout 90 {_ctl(verb, unit.name)} 2>&1", timeout=120)
@@ -210,6 +235,13 @@ class Supervisord:
     def _states(self) -> dict[str, str]:
         status = self._status(self._run(f"{_ctl('status')} 2>&1").text.splitlines())
         return {name: state for name, (state, _) in status.items()}
+
+    def _settled(self, name: str) -> str:
+        """Its state, once a stop that somebody ordered earlier is over; "STOPPING" where it is not within a minute."""
+        deadline = time.monotonic() + _PATIENCE
+        while (state := self._states().get(name, "")) == "STOPPING" and time.monotonic() < deadline:
+            time.sleep(0.5)
+        return state
 
     def _status(self, lines: list[str]) -> dict[str, tuple[str, int]]:
         """Program → state and process id (0: none). `Problem` where supervisord did not answer."""

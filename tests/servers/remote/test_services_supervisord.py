@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -14,7 +15,7 @@ import pytest
 from migrationhub.lib.findings import Problem
 from servers.remote import power
 from servers.remote.base import Connection
-from servers.remote.services import ServiceRecord, difference, manager_for
+from servers.remote.services import ServiceRecord, difference, manager_for, supervisord
 from servers.remote.services import fingerprint as machine_fingerprint
 from servers.remote.ssh import connect
 from tests.fixtures_lab import ProcessHost, ProcessLab, watch_traps
@@ -145,6 +146,39 @@ def test_one_that_ignores_sigterm_is_told(connection: Connection, record: Servic
     os.kill(record.need("stubborn").pid, signal.SIGKILL)
     assert manager.stop_one(record, "stubborn", 60) == []
     assert manager.prove(record, ["stubborn"]) == []
+
+
+def test_a_host_that_is_slow_to_ask_has_asked(
+    connection: Connection, record: ServiceRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A limit shorter than supervisorctl needs to begin is no reason to leave the program unasked."""
+    ctl = supervisord._ctl
+
+    def slowly(verb: str, name: str = "") -> str:
+        return f"sh -c 'sleep 3; exec {ctl(verb, name)}'" if verb == "stop" else ctl(verb, name)
+
+    monkeypatch.setattr(supervisord, "_ctl", slowly)
+    findings = manager_for(connection).stop_one(record, "stubborn", 1)
+    assert "did not stop within 1 s: it is STOPPING" in findings[0].text
+    os.kill(record.need("stubborn").pid, signal.SIGKILL)
+    assert manager_for(connection).stop_one(record, "stubborn", 60) == []
+
+
+def test_one_that_is_still_stopping_is_not_restored_before_it_has_ended(
+    connection: Connection, record: ServiceRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager, pid = manager_for(connection), record.need("stubborn").pid
+    assert manager.stop_one(record, "stubborn", 1) != []
+    with monkeypatch.context() as patch:
+        patch.setattr(supervisord, "_PATIENCE", 1)
+        findings = manager.restore(record, ["stubborn"])
+        assert [(one.code, one.subject) for one in findings] == [("services.not_restored", "stubborn")]
+        assert "still stopping" in findings[0].text
+    ending = threading.Timer(1, os.kill, (pid, signal.SIGKILL))
+    ending.start()
+    assert manager.restore(record, ["stubborn"]) == []
+    ending.join()
+    assert manager.record().need("stubborn").state == "RUNNING"
 
 
 def test_a_child_that_outlives_the_stop_is_named(connection: Connection, record: ServiceRecord) -> None:
