@@ -1,6 +1,8 @@
 # make demo: everything set up, real lab servers taken through all seven steps. make test: everything set up and tested.
 .PHONY: demo run test test-fast test-full bench lint lab-up lab-down clean
 PYTHON := .venv/bin/python
+# Many processes begin here: they share what one of them has compiled, also where the environment says not to keep it.
+export PYTHONDONTWRITEBYTECODE :=
 
 demo: ## EXIT=1: end after the table; KIND=nspawn|process
 	@.ci/bootstrap demo

@@ -96,11 +96,22 @@ def starting(progress: Progress) -> bool:
     return progress.next_act == "start"
 
 
-def test_half_a_copy_starts_no_service(process_module_host: Callable[..., ProcessHost], pool: Pool) -> None:
+@pytest.mark.parametrize(
+    "ways",
+    [
+        pytest.param(({},), id="stopped-in-the-copy"),
+        # stopped before it copies, while the copy is half since an earlier one; its directory on the source lost
+        pytest.param(({}, {"until": starting}, {"lost": True}), id="in-every-way", marks=pytest.mark.full),
+    ],
+)
+def test_half_a_copy_starts_no_service(
+    process_module_host: Callable[..., ProcessHost], pool: Pool, ways: tuple[dict[str, Any], ...]
+) -> None:
     """What starts on half its data may destroy it, or serve it as if it were whole."""
-    source = process_module_host("half-old", "files", files="30", interval="0.05")
-    target = process_module_host("half-new", network="migration")
-    pair = Pair(source, target, pool, "move-half", ("srv/files", "srv/data", "opt", "etc/supervisor.d"))
+    name = f"half{len(ways)}"
+    source = process_module_host(f"{name}-old", "files", files="30", interval="0.05")
+    target = process_module_host(f"{name}-new", network="migration")
+    pair = Pair(source, target, pool, f"move-{name}", ("srv/files", "srv/data", "opt", "etc/supervisor.d"))
     grow(pair)
     services: dict[str, Any] = {"services": ({"name": "churn"},)}
 
@@ -126,7 +137,7 @@ def test_half_a_copy_starts_no_service(process_module_host: Callable[..., Proces
     assert progress.reason == "Stopped on request." and not progress.result["target_in_receive_mode"]
     wait_until(runs)
     held = f"The copy on {target.name} is incomplete, so its services stay stopped: run a sync to its end"
-    for given in ({}, {"until": starting}, {"lost": True}):  # stopped in the copy; before it, but half since then; lost
+    for given in ways:
         grow(pair)
         boot = (target.root / "run/boot_id").read_text()
         progress = stopped(**given)
