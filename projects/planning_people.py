@@ -68,7 +68,7 @@ def change_member(*, member: Membership, role: str, user: User) -> list[str]:
     if role != Role.OWNER:
         _keep_owner(member, "another role")
     if role != Role.LEAD:
-        _withdraw_invitations(member, user)
+        _withdraw_sent(member, user)
     write(member, {"role": role}, user=user, verb="member.change", project=member.project)
     return _end_with_role(member, role, user)
 
@@ -79,7 +79,8 @@ def remove_member(*, member: Membership, user: User) -> list[str]:
     member = Membership.objects.select_for_update().select_related("user", "project").get(pk=member.pk)
     _keep_a_lead(member, "no place in the project")
     _keep_owner(member, "no place in the project")
-    _withdraw_invitations(member, user)
+    _withdraw_sent(member, user)
+    _withdraw_got(member, user)
     record(
         "member.remove",
         member,
@@ -132,11 +133,13 @@ def _hand_back(asked: QuerySet[Approval], project: Project, user: User, why: str
 
 
 def _keep_a_lead(member: Membership, fate: str) -> None:
-    """The last lead stays. The leads are locked: two that remove each other cannot both win."""
-    leads = Membership.objects.select_for_update().filter(project=member.project, role=Role.LEAD)
-    if [lead.pk for lead in leads] == [member.pk]:
+    """The last lead who can log in stays. The leads are locked: two that remove each other cannot both win."""
+    leads = Membership.objects.select_for_update(of=("self",)).filter(project=member.project, role=Role.LEAD)
+    others = [lead for lead in leads.select_related("user") if lead.pk != member.pk]
+    if member.role == Role.LEAD and not any(lead.user.is_active for lead in others):
+        only = "the only lead of {} who can log in" if others else "the only lead of {}"
         raise Problem(
-            f"{member.user} is the only lead of {member.project} and cannot get {fate}.",
+            f"{member.user} is {only.format(member.project)} and cannot get {fate}.",
             "Make somebody else lead first.",
             code="member.last_lead",
         )
@@ -153,14 +156,24 @@ def _keep_owner(member: Membership, fate: str) -> None:
         )
 
 
-def _withdraw_invitations(member: Membership, user: User) -> None:
+def _withdraw_sent(member: Membership, user: User) -> None:
     """Who leads no more invites no more: a link of their own would let them in again, in any role."""
-    mine = Invitation.objects.select_for_update().filter(project=member.project, by=member.user_id)
-    for invitation in mine.filter(accepted_at=None, withdrawn_at=None):
+    why = f"{member.user}, who sent it, does not lead {member.project} any more"
+    _withdraw_invitations(member.project.invitations.filter(by=member.user_id), why, user)
+
+
+def _withdraw_got(member: Membership, user: User) -> None:
+    """A link to somebody's own address would let them in again, in the role that stands in it."""
+    if member.user.email:
+        sent = member.project.invitations.filter(email__iexact=member.user.email)
+        _withdraw_invitations(sent, f"{member.user} left {member.project}", user)
+
+
+def _withdraw_invitations(sent: QuerySet[Invitation], why: str, user: User) -> None:
+    for invitation in sent.select_for_update().filter(accepted_at=None, withdrawn_at=None):
         invitation.withdrawn_at = timezone.now()
         invitation.save(update_fields=["withdrawn_at"])
-        why = f"{member.user}, who sent it, does not lead {member.project} any more"
-        record("invitation.withdraw", invitation, actor=user, project_id=member.project_id, why=why)
+        record("invitation.withdraw", invitation, actor=user, project_id=invitation.project_id, why=why)
 
 
 @transaction.atomic

@@ -159,6 +159,17 @@ def test_two_leads_cannot_remove_each_other(user: User) -> None:
         planning_people.remove_member(member=two, user=user)
 
 
+def test_the_last_lead_who_can_log_in_stays(user: User) -> None:
+    project = make.make_project()
+    ghost = make.make_member(project, "lead", make.make_user(is_active=False))
+    lead = Membership.objects.exclude(user=ghost).get(project=project)
+    with pytest.raises(Problem, match="is the only lead of .* who can log in"):
+        planning_people.change_member(member=lead, role="operator", user=user)
+    planning_people.remove_member(member=Membership.objects.get(user=ghost), user=user)
+    with pytest.raises(Problem, match="is the only lead"):
+        planning_people.remove_member(member=lead, user=user)
+
+
 def test_secrets_never_reach_the_audit_trail(user: User) -> None:
     project = make.make_project()
     values = {"name": "k", "kind": "key", "username": "root", "secret": "S3CRET-A", "passphrase": "S3CRET-B"}

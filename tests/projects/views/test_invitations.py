@@ -228,6 +228,24 @@ def test_who_leads_no_more_invites_no_more(house: House, how: str) -> None:
     assert "ben, who sent it, does not lead" in event.why
 
 
+def test_who_was_removed_does_not_come_back_by_an_old_link(house: House) -> None:
+    """Invited, then added by user name, then removed: the link ends with the membership."""
+    nina = factories.make_user("nina", email="Nina@example.com")
+    made, others = invite(house, role="lead"), invite(house, email="mark@example.com")
+    factories.make_member(house.project, "operator", nina)
+    leave(house, Membership.objects.get(user=nina), "removed")
+    client = Client()
+    client.force_login(nina, "django.contrib.auth.backends.ModelBackend")
+    assert "was taken back" in text(client.post(address(made)))
+    with pytest.raises(verbs.Problem, match="a moment ago"):
+        verbs.accept(made, user=nina)
+    assert not Membership.objects.filter(user=nina).exists()
+    assert {each.pk: each.state for each in Invitation.objects.all()} == {made.pk: "withdrawn", others.pk: "open"}
+    event = AuditEvent.objects.get(verb="invitation.withdraw")
+    assert (event.actor, event.why) == (house.lead, "nina left Basel exit")
+    assert verbs.accept(invite(house), user=nina), "who is invited anew comes back"
+
+
 def test_another_role_that_leads_still_takes_nothing_back(house: House) -> None:
     ben = second_lead(house)
     made = verbs.invite(
@@ -283,6 +301,19 @@ def test_an_owner_gets_the_application_that_waits_for_one(house: House) -> None:
     bare.refresh_from_db()
     assert bare.owner is not None
     assert bare.owner.username == "nina"
+
+
+def test_an_owner_who_was_named_meanwhile_stays(house: House) -> None:
+    """Both links were read while nobody owned it: reading and joining are apart, as a password is hashed between."""
+    bare = Application.objects.create(project=house.project, name="Mail", slug="mail")
+    made = [invite(house, email=f"{name}@example.com", role="owner", application=bare) for name in ("nina", "otto")]
+    read = [verbs.read(verbs.token_of(each)) for each in made]
+    nina, otto = (factories.make_user(each.email.partition("@")[0], email=each.email) for each in made)
+    verbs.accept(read[0], user=nina)
+    assert verbs.accept(read[1], user=otto), "they join all the same"
+    bare.refresh_from_db()
+    assert bare.owner == nina
+    assert AuditEvent.objects.filter(verb="application.change").count() == 1
 
 
 @pytest.mark.parametrize(
