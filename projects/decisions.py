@@ -135,7 +135,7 @@ def _decide(
             defects.take_number(approval.wave.project_id)  # before the versions, as everybody takes them
         decision = _write(approval, lanes, user, on_behalf_of, verdict, comment.strip())
         for draft in found:
-            defects.add(draft, user=user, decision=decision, application=approval.application)
+            defects.add(draft, user=user, decision=decision)
     return decision
 
 

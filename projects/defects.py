@@ -51,10 +51,10 @@ def raise_defect(draft: Draft, *, user: User) -> Defect:
         return add(draft, user=user)
 
 
-def add(
-    draft: Draft, *, user: User, decision: Decision | None = None, application: Application | None = None
-) -> Defect:
-    """As `raise_defect`, inside the caller's transaction; `application`: the only one that it may be about."""
+def add(draft: Draft, *, user: User, decision: Decision | None = None) -> Defect:
+    """As `raise_defect`, inside the caller's transaction; `decision`: the rejection that it is raised with."""
+    if decision is not None:
+        _check_place(draft, decision)
     step = Step.objects.select_related(
         "migration__project", "migration__application__owner", "migration__wave", "migration__source"
     ).get(pk=draft.step_id)
@@ -62,8 +62,6 @@ def add(
     missing = _unmet(draft, step)
     if missing or migration.application is None or migration.wave is None:
         raise NotReady(missing or [f"{migration} is in no wave."])
-    if application is not None and migration.application_id != application.pk:
-        raise NotReady([f"{migration} does not belong to {application}."])
     if not (may_sign(migration.application, user) or role_in(migration.project, user) in RUN or decision):
         raise Forbidden("Defects are raised by the owner and by whoever runs the migration.", "Tell one of them.")
     number = take_number(migration.project_id)
@@ -90,6 +88,14 @@ def add(
         after={"severity": made.severity, "step": step.kind, "server": migration.source.name},
     )
     return made
+
+
+def _check_place(draft: Draft, decision: Decision) -> None:
+    """What is rejected has servers of its own. Of any other step nothing is said, not even whether there is one."""
+    asked = decision.approval
+    own = Step.objects.filter(migration__wave=asked.wave_id, migration__application=asked.application_id)
+    if not own.filter(pk=draft.step_id).exists():
+        raise NotReady([f"Defect “{draft.title[:40]}”: choose a server of {asked.application} in {asked.wave}."])
 
 
 def take_number(project_id: int) -> int:

@@ -190,7 +190,7 @@ def test_a_press_on_an_old_page_is_a_conflict(migration, people) -> None:
 
 
 def reject(migration: Migration, drafts: list[Draft]) -> Decision:
-    approval = factories.make_asked(migration.wave, migration.application)
+    approval = migration.wave.approvals.first() or factories.make_asked(migration.wave, migration.application)
     return decisions.decide(
         approval.pk,
         user=migration.application.owner,
@@ -218,10 +218,22 @@ def test_where_one_is_wrong_nothing_of_the_rejection_stays(migration) -> None:
     assert Approval.objects.get().state == Approval.State.REQUESTED
 
 
-def test_a_rejection_raises_nothing_on_another_application(migration) -> None:
-    foreign = factories.make_migration(project=migration.project, wave=migration.wave)
-    with pytest.raises(NotReady, match="does not belong to"):
-        reject(migration, [draft(foreign)])
+@pytest.mark.parametrize("where", ["application", "wave", "project"])
+def test_a_rejection_raises_nothing_elsewhere_and_says_nothing_of_what_is_there(migration, where: str) -> None:
+    """A step that there is and one that there is not are refused in the same words."""
+    own = {"project": migration.project, "profile": migration.profile}
+    places = {
+        "application": {**own, "wave": migration.wave},
+        "wave": {**own, "application": migration.application, "wave": factories.make_wave(migration.project)},
+        "project": {},
+    }
+    elsewhere = factories.make_migration(source=factories.make_server("secret-bank-db"), **places[where])
+    said = set()
+    for step in (elsewhere.steps.get(kind=K.UAT).pk, elsewhere.steps.get(kind=K.STOP).pk, 10**9):
+        with pytest.raises(NotReady, match="choose a server of") as refused:
+            reject(migration, [Draft(step, "Orders are missing")])
+        said |= set(refused.value.unmet)
+    assert len(said) == 1 and "secret-bank-db" not in said.pop()
     assert not Defect.objects.exists() and not Decision.objects.exists()
 
 
