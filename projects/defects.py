@@ -66,6 +66,8 @@ def add(draft: Draft, *, user: User, decision: Decision | None = None) -> Defect
         raise Forbidden("Defects are raised by the owner and by whoever runs the migration.", "Tell one of them.")
     number = take_number(migration.project_id)
     _touch(migration.wave, migration.application)  # before it: raised when a decision at work has been made
+    if not Migration.objects.filter(pk=migration.pk, wave=migration.wave, application=migration.application).exists():
+        raise Conflict(f"{migration} was planned elsewhere a moment ago.", "Look at its page, and raise it there.")
     made = Defect.objects.create(
         project=migration.project,
         wave=migration.wave,
@@ -244,6 +246,21 @@ def change(
         changes["reason"] = reason.strip()
     _write(defect, changes, "defect.change", user, reason)
     return defect
+
+
+def follow(migration: Migration, *, user: User) -> None:
+    """What was found on a server goes where it is planned: it holds there, and no more what stays behind. Inside the
+    caller's transaction, which moves the waves' versions."""
+    wave, application = migration.wave, migration.application
+    if wave is None or application is None:
+        return  # it holds where it was found, until the server is planned
+    found = Defect.objects.filter(step__migration=migration).exclude(wave=wave, application=application)
+    for defect in found.select_related("wave", "application"):
+        before = {"wave": str(defect.wave), "application": str(defect.application)}
+        after = {"wave": str(wave), "application": str(application)}
+        record("defect.follow", defect, actor=user, project_id=defect.project_id, before=before, after=after)
+    if found.update(wave=wave, application=application, version=F("version") + 1):
+        Migration.objects.filter(wave=wave, application=application).update(version=F("version") + 1)
 
 
 def _get(defect_id: int) -> Defect:

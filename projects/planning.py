@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from migrationhub.audit.record import record
 from migrationhub.lib.findings import Problem
-from projects import workflow
+from projects import defects, workflow
 from projects.errors import Conflict
 from projects.models import Hold, Migration, Step, StepAttempt, Wave
 from servers.models import Change, Probe
@@ -53,6 +53,8 @@ def plan_server(*, migration: Migration, values: dict[str, Any], user: User) -> 
     _update(seen, new)
     if not seen.steps.exists():
         workflow.plan_steps(seen)
+    if {"wave", "application"} & set(changed):
+        defects.follow(seen, user=user)
     if changed:
         Wave.objects.filter(pk__in=waves).update(version=F("version") + 1)
         record("migration.plan", seen, actor=user, project_id=seen.project_id, before=before, after=told(seen, changed))

@@ -35,6 +35,7 @@ WORDS = {
     "account.session_end": "ended a session",
     "credential.wrong_secret": "entered a wrong secret",
     "checklist.version": "took a newer version into a checklist",
+    "defect.follow": "defect went along with its server",
     "approval.stale": "approval needs another look",
     "step.done": "step is done",
     "migration.withdraw": "took a server out of the project",

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from migrationhub.audit.models import AuditEvent
-from projects import break_glass, decisions, defects, waiting, workflow
+from projects import break_glass, decisions, defects, planning, waiting, workflow
 from projects.defects import Draft
 from projects.errors import Conflict, Forbidden, NotReady
 from projects.forms.defects import assignees
@@ -118,6 +118,56 @@ def test_it_holds_every_server_of_its_application_and_none_of_another(migration,
         workflow.plan_steps(each)
     found(migration, people["owner"])
     assert unmet(beside) and not unmet(other)
+
+
+@pytest.mark.parametrize("where", ["wave", "application"])
+def test_it_goes_where_its_server_is_planned(migration, people, where: str) -> None:
+    """It holds there, and not what stays behind; what is settled goes along, as it may be opened again."""
+    shared = {"project": migration.project, "application": migration.application, "wave": migration.wave}
+    beside = factories.make_migration(**shared, profile=migration.profile, steps=False)
+    workflow.plan_steps(beside)
+    defect, settled = found(migration, people["owner"]), found(migration, people["owner"], title="Slow")
+    defects.move(settled.pk, user=people["lead"], to=State.REJECTED, reason="as before")
+    make = {"wave": factories.make_wave, "application": factories.make_application}
+    elsewhere = make[where](migration.project)
+    moved = planning.plan_server(migration=migration, values={where: elsewhere}, user=people["lead"])
+    assert len(unmet(moved)) == 1 and not unmet(beside)
+    asked = factories.make_asked(moved.wave, moved.application)
+    with pytest.raises(NotReady, match="Orders are missing is blocking"):
+        decisions.decide(asked.pk, user=moved.application.owner, verdict="approve", comment="", digest=asked.digest)
+    defect.refresh_from_db()
+    assert (defect.wave, defect.application) == (moved.wave, moved.application)
+    event = AuditEvent.objects.get(verb="defect.follow", object_id=str(defect.pk))
+    assert (event.actor, event.before[where], event.after[where]) == (
+        people["lead"],
+        str(getattr(beside, where)),
+        str(elsewhere),
+    )
+    defects.move(settled.pk, user=people["lead"], to=State.OPEN, reason="it came back")
+    assert len(unmet(moved)) == 2 and not unmet(beside)
+
+
+def test_it_waits_for_a_server_that_is_in_no_wave(migration, people) -> None:
+    found(migration, people["owner"])
+    planning.remove_from_wave(migration=migration, user=people["lead"])
+    migration.refresh_from_db()
+    moved = planning.plan_server(
+        migration=migration, values={"wave": factories.make_wave(migration.project)}, user=people["lead"]
+    )
+    assert unmet(moved)
+
+
+def test_it_is_not_left_behind_where_the_server_is_planned_in_the_same_moment(migration, people, monkeypatch) -> None:
+    real, elsewhere = defects.take_number, factories.make_wave(migration.project)
+
+    def number(project: int) -> int:
+        planning.plan_server(migration=migration, values={"wave": elsewhere}, user=people["lead"])
+        return real(project)
+
+    monkeypatch.setattr(defects, "take_number", number)
+    with pytest.raises(Conflict, match="was planned elsewhere a moment ago"):
+        found(migration, people["owner"])
+    assert not Defect.objects.exists()
 
 
 def test_the_way_of_a_defect(migration, people) -> None:
