@@ -68,13 +68,15 @@ def add(draft: Draft, *, user: User, decision: Decision | None = None) -> Defect
     _touch(migration.wave, migration.application)  # before it: raised when a decision at work has been made
     if not Migration.objects.filter(pk=migration.pk, wave=migration.wave, application=migration.application).exists():
         raise Conflict(f"{migration} was planned elsewhere a moment ago.", "Look at its page, and raise it there.")
+    title = " ".join(draft.title.split())  # one line, whatever was sent
+    _check_new(step, title, user)
     made = Defect.objects.create(
         project=migration.project,
         wave=migration.wave,
         application=migration.application,
         step=step,
         number=number,
-        title=draft.title.strip(),
+        title=title,
         description=draft.description.strip(),
         severity=draft.severity,
         assignee=draft.assignee,
@@ -98,6 +100,13 @@ def _check_place(draft: Draft, decision: Decision) -> None:
     own = Step.objects.filter(migration__wave=asked.wave_id, migration__application=asked.application_id)
     if not own.filter(pk=draft.step_id).exists():
         raise NotReady([f"Defect “{draft.title[:40]}”: choose a server of {asked.application} in {asked.wave}."])
+
+
+def _check_new(step: Step, title: str, user: User) -> None:
+    """Sent twice it is one defect; the number was taken, so that of two at once the second sees the first."""
+    same = Defect.objects.filter(step=step, title=title, raised_by=user, state__in=Defect.UNSETTLED).first()
+    if same is not None:
+        raise Conflict(f"You raised it already: {same}.", "Look at it, or say in the title what is different.")
 
 
 def take_number(project_id: int) -> int:

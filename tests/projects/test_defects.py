@@ -207,7 +207,7 @@ def test_every_transition_is_allowed_or_a_conflict(migration, people) -> None:
 )
 def test_who_may_take_it_on(migration, people, to: str, may: set[str]) -> None:
     for who, user in people.items():
-        defect = found(migration, people["owner"])
+        defect = found(migration, people["owner"], title=who)
         if who in may:
             defects.move(defect.pk, user=user, to=to, reason="so")
         else:
@@ -287,6 +287,16 @@ def test_a_rejection_raises_nothing_elsewhere_and_says_nothing_of_what_is_there(
     assert not Defect.objects.exists() and not Decision.objects.exists()
 
 
+def test_a_rejection_that_is_sent_twice_raises_its_defects_once(migration) -> None:
+    reject(migration, [draft(migration, title=" Orders\r\nare  missing ")])
+    with pytest.raises(Conflict, match="You raised it already: Defect 1: Orders are missing"):
+        reject(migration, [draft(migration)])
+    assert (Defect.objects.count(), Decision.objects.count()) == (1, 1)
+    Defect.objects.update(state=State.REJECTED)
+    reject(migration, [draft(migration)])
+    assert Defect.objects.count() == 2, "what was settled may come back"
+
+
 # -- break-glass ----------------------------------------------------------------------------------------------
 
 
@@ -325,7 +335,7 @@ def test_it_is_offered_to_everybody_who_may_see_the_application_and_to_nobody_el
     assert {name for name, user in everybody.items() if may_see(application, wave.pk, user)} == seeing
     for name, user in everybody.items():
         if name in seeing:
-            assert found(migration, people["lead"], assignee=user).assignee == user
+            assert found(migration, people["lead"], assignee=user, title=name).assignee == user
             continue
         with pytest.raises(NotReady, match=f"assignee={user}: (may not see {application}|not a member)"):
             found(migration, people["lead"], assignee=user)
