@@ -10,7 +10,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from migrationhub.audit.record import record
-from projects import decisions, uat_runs
+from projects import decisions, uat_runs, workflow
 from projects.access import PLAN, RUN, may_sign, role_in
 from projects.errors import Conflict, Forbidden, NotReady
 from projects.lanes import application_lanes
@@ -72,6 +72,8 @@ def open_uat(
     why = f"{application} is being tested" + (f"; {user} took on: {' '.join(live)}" if live else "")
     try:
         with transaction.atomic():
+            for lane in sorted(lanes, key=lambda lane: lane.migration.pk):
+                workflow.claim_versions(lane)  # a cutover that began meanwhile leaves no clone to test
             opened = Hold.objects.create(
                 kind=Hold.Kind.UAT,
                 project=wave.project,
@@ -82,7 +84,6 @@ def open_uat(
                 until=until,
                 snapshot=snapshot,
             )
-            _touch(lanes)
             record("uat.open", opened, actor=user, project_id=wave.project_id, why=why)
             Change.bump()
     except IntegrityError:
@@ -135,7 +136,7 @@ def end(wave_id: int, application_id: int, *, user: User, back: bool = False) ->
         if not still.update(back_at=timezone.now(), released_by=user):
             raise Conflict("The test was ended, or its end asked for, by somebody else a moment ago.", "Look again.")
         uat_runs.put_back(hold, lanes, user=user)
-        _touch(lanes)
+        _touch(hold)
         record("uat.back", hold, actor=user, project_id=hold.project_id)
         Change.bump()
 
@@ -175,6 +176,7 @@ def extend(wave_id: int, application_id: int, *, user: User, until: datetime | N
     with transaction.atomic():
         if not Hold.objects.filter(pk=hold.pk, released_at=None, until=hold.until).update(until=until):
             raise Conflict("The test was ended or extended by somebody else a moment ago.", "Look again.")
+        _touch(hold)  # pages show the promised end
         record(
             "uat.extend",
             hold,
@@ -204,5 +206,6 @@ def broken_off(tests: list[Hold]) -> Hold | None:
     return last if last is not None and last.released_why else None
 
 
-def _touch(lanes: list[Lane]) -> None:
-    Migration.objects.filter(pk__in=[lane.migration.pk for lane in lanes]).update(version=F("version") + 1)
+def _touch(hold: Hold) -> None:
+    servers = Migration.objects.filter(wave=hold.wave_id, application=hold.application_id)
+    servers.update(version=F("version") + 1)

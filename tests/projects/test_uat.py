@@ -16,6 +16,7 @@ from projects.errors import Conflict, Forbidden, NotReady
 from projects.lanes import lane_of
 from projects.models import Hold, Migration, Step
 from projects.steps import MODULES
+from projects.views.contexts.live import tag_of
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -56,6 +57,34 @@ def test_an_extended_test_goes_on_holding_deltas_and_one_of_two_wins(migration: 
     assert AuditEvent.objects.get(verb="uat.extend").before["until"] == until.isoformat()
     with pytest.raises(NotReady, match="that is over"):
         uat.extend(*at(migration), user=owner, until=timezone.now() - timedelta(minutes=1))
+
+
+def test_an_extended_end_reaches_a_page_that_is_open(migration: Migration, client: Client) -> None:
+    owner = owner_of(migration)
+    uat.open_uat(*at(migration), user=owner, until=timezone.now() + timedelta(hours=1))
+    shown = tag_of(Migration.objects.filter(pk=migration.pk))
+    client.force_login(owner)
+    uat.extend(*at(migration), user=owner, until=timezone.now() + timedelta(hours=9))
+    polled = client.get(
+        reverse("acceptance", args=at(migration)), {"region": "live", "v": shown}, headers={"HX-Request": "true"}
+    )
+    assert polled.status_code == 200, "204: nothing changed"
+
+
+def test_no_test_opens_on_a_cutover_that_begins_in_the_same_moment(
+    migration: Migration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = uat.uat_unmet
+
+    def unmet(lanes: list[Any]) -> list[str]:
+        missing = real(lanes)
+        workflow.launch(lane_of(migration), Step.Kind.STOP, user=lead_of(migration))
+        return missing
+
+    monkeypatch.setattr(uat, "uat_unmet", unmet)
+    with pytest.raises(Conflict, match="was changed a moment ago"):
+        uat.open_uat(*at(migration), user=owner_of(migration))
+    assert not Hold.objects.exists()
 
 
 def test_an_end_that_is_over_does_not_end_the_test(migration: Migration, client: Client) -> None:
