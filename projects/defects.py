@@ -207,7 +207,9 @@ def waits_for(defect: Defect, user: User, role: str | None, lost: Collection[int
     if defect.state == State.MENDED:
         if defect.mended_by_id == user.pk:
             return False
-        return role in PLAN if defect.pk in lost else defect.raised_by_id == user.pk
+        if defect.pk in lost or defect.raised_by_id == defect.mended_by_id:
+            return role in PLAN or may_sign(defect.application, user)
+        return defect.raised_by_id == user.pk
     if defect.assignee_id and defect.pk not in lost:
         return defect.assignee_id == user.pk
     return role in RUN and not defect.is_settled

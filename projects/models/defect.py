@@ -7,6 +7,7 @@ from typing import Self
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser, User
 from django.db import models
+from django.db.models import Case, When
 
 from .project import seen_in_wave
 
@@ -19,6 +20,12 @@ class DefectQuerySet(models.QuerySet["Defect"]):
     def holding(self) -> Self:
         """Blocking ones that nobody has verified as mended or rejected: they hold every gate of the application."""
         return self.filter(severity=Defect.Severity.BLOCKING, state__in=Defect.UNSETTLED)
+
+    def worst_first(self) -> Self:
+        """Unsettled ones before the others, blocking ones first, of these the newest."""
+        settled = Case(When(state__in=Defect.UNSETTLED, then=0), default=1)
+        order = [When(severity=severity, then=place) for place, severity in enumerate(Defect.Severity.values)]
+        return self.order_by(settled, Case(*order), "-number")
 
 
 class Defect(models.Model):

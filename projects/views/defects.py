@@ -42,17 +42,17 @@ def defects(request: HttpRequest, slug: str) -> HttpResponse:
     rows = Defect.objects.visible_to(request.user).filter(project=project)
     shown = rows if everything else rows.filter(state__in=Defect.UNSETTLED)
     shown = shown.select_related("application", "wave", "step__migration__source", "assignee", "raised_by")
-    found = sorted(shown[:PAGE], key=lambda each: (each.is_settled, Defect.Severity.values.index(each.severity)))
+    found = list(shown.worst_first()[: PAGE + 1])
 
     return page(
         request,
         "defects.html",
         lambda: {
-            "rows": [(each, SIGNS[each.state]) for each in found],
+            "rows": [(each, SIGNS[each.state]) for each in found[:PAGE]],
             "everything": everything,
             "all": rows.count(),
-            "blocking": sum(each.is_holding for each in found),
-            "more": len(found) == PAGE,
+            "blocking": rows.holding().count(),
+            "more": len(found) > PAGE,
         },
         project=project,
     )

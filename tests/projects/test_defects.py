@@ -369,3 +369,10 @@ def test_a_mended_one_whose_raiser_left_waits_for_a_lead(migration, people) -> N
     assert waits(people["operator"]) and not waits(people["lead"])
     Membership.objects.filter(user=people["operator"]).delete()
     assert waits(people["lead"]) == [str(defect)]
+
+
+def test_one_that_its_raiser_mended_waits_for_the_owner_and_a_lead(migration, people) -> None:
+    defect = found(migration, people["operator"])
+    defects.move(defect.pk, user=people["operator"], to=State.MENDED, reason="index rebuilt")
+    assert waits(people["owner"]) == waits(people["lead"]) == [str(defect)]
+    assert not any(waits(people[who]) for who in ("operator", "manager", "other owner"))

@@ -163,7 +163,7 @@ def test_the_last_lead_who_can_log_in_stays(user: User) -> None:
     project = make.make_project()
     ghost = make.make_member(project, "lead", make.make_user(is_active=False))
     lead = Membership.objects.exclude(user=ghost).get(project=project)
-    with pytest.raises(Problem, match="is the only lead of .* who can log in"):
+    with pytest.raises(Problem, match=r"is the only lead of .* who can log in"):
         planning_people.change_member(member=lead, role="operator", user=user)
     planning_people.remove_member(member=Membership.objects.get(user=ghost), user=user)
     with pytest.raises(Problem, match="is the only lead"):

@@ -9,6 +9,7 @@ from django.urls import reverse
 
 from projects import checklists, policies, workflow
 from projects.models import Approval, BreakGlass, ChecklistItem, Decision, Defect, Membership, Step
+from projects.views import defects as defect_views
 from tests import factories
 
 from .conftest import House
@@ -160,6 +161,21 @@ def test_a_rejection_with_defects_in_one_press(planned: House, sign_off: Approva
     assert "Defect 1: Orders are missing" in said
     page = text(planned, "operator", "wave-board", planned.wave.pk)
     assert "Defect 1: Orders are missing" in page
+
+
+def test_what_blocks_is_counted_and_comes_first_however_old_it_is(
+    planned: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(defect_views, "PAGE", 2)
+    step = planned.migration.steps.get(kind=K.UAT)
+    factories.make_defect(step, "Orders are missing")
+    for title in ("Slow", "Ugly", "Loud"):
+        factories.make_defect(step, title, severity="minor")
+    factories.make_defect(step, "Was blocking", state="verified")
+    page = text(planned, "lead", "defects", planned.project.slug)
+    assert "<b>1 blocking</b>: it holds" in page and "Nothing blocks" not in page
+    assert page.index("1: Orders are missing") < page.index("4: Loud") and "3: Ugly" not in page
+    assert "The first 2 are shown." in page
 
 
 @pytest.mark.parametrize("step", ["", "x", "999999"])
