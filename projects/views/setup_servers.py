@@ -49,7 +49,7 @@ def sources(project: Project) -> Any:
 def migration_of(project: Project, server_pk: int) -> Migration:
     """The newest migration of this source in the project; 404 for a server that is none of its sources."""
     found = (
-        project.migrations.filter(source_id=server_pk)
+        project.migrations.filter(source__in=Server.objects.filter(pk=server_pk))  # any number: too large is none
         .select_related("source__credential", "wave", "application", "profile", "project")
         .order_by("-pk")
         .first()

@@ -146,6 +146,13 @@ def test_a_key_that_no_row_has_is_a_wrong_tick(house: House, value: str) -> None
     assert f"Waits for “{value[:77]}" in page
 
 
+@pytest.mark.parametrize("name", ["server", "server-edit", "server-check", "server-withdraw"])
+def test_a_server_with_a_number_that_no_row_can_hold_is_not_found(house: House, name: str) -> None:
+    address, client = reverse(name, args=[house.project.slug, 10**19]), house.client("lead")
+    press = name in ("server-check", "server-withdraw")
+    assert (client.post(address) if press else client.get(address)).status_code == 404
+
+
 @pytest.mark.parametrize(
     ("field", "value", "label"),
     [
