@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from zoneinfo import ZoneInfo
 
 from django.contrib import messages
 from django.contrib.auth.models import AnonymousUser, User
@@ -24,7 +23,7 @@ from projects.access import PLAN, RUN, application_for, may_sign, migration_for,
 from projects.errors import Forbidden, NotReady
 from projects.forms.base import LONGEST
 from projects.forms.defects import drafts
-from projects.models import Application, Approval, ChecklistItem, Hold, Step, Wave
+from projects.models import Application, Approval, ChecklistItem, Hold, Migration, Step, Wave
 
 from . import kept
 
@@ -213,7 +212,8 @@ def uat_open(request: HttpRequest, wave_pk: int, application_pk: int) -> HttpRes
 
 
 def until(request: HttpRequest, wave: Wave) -> datetime | None:
-    """The optional field `until`: a local time in the wave's zone."""
+    """The optional field `until`: a local time in the wave's zone. Of one that comes twice the later: a promise is
+    not broken early."""
     value = request.POST.get("until", "").strip()
     if not value:
         return None
@@ -225,9 +225,9 @@ def until(request: HttpRequest, wave: Wave) -> datetime | None:
         raise NotReady([f"until={value[:40]}: expected a date and time like 2026-11-28T22:00."])
     try:
         calendar.check_day(parsed.date(), timezone.localdate())
+        return parsed if parsed.tzinfo else calendar.resolve(parsed, wave.time_zone, calendar.SECOND)
     except Problem as problem:
         raise NotReady([f"until: {problem.text}"], problem.act) from None
-    return parsed if parsed.tzinfo else parsed.replace(tzinfo=ZoneInfo(wave.time_zone))
 
 
 @require_POST
@@ -293,6 +293,7 @@ SAID = {
 def approval_decide(request: HttpRequest, pk: int) -> HttpResponse:
     approval = get_object_or_404(Approval.objects.select_related("wave"), pk=pk)
     application = application_for(request, approval.application_id, wave=approval.wave_id)
+    there = application.migrations.filter(wave=approval.wave).exclude(state=Migration.State.CANCELLED)
     verdict = request.POST.get("verdict", "")
     return perform(
         request,
@@ -305,7 +306,8 @@ def approval_decide(request: HttpRequest, pk: int) -> HttpResponse:
             found=drafts(request.POST) if verdict == "reject" else (),
         ),
         SAID.get(verdict, "Recorded."),
-        _acceptance(approval.wave, application),
+        # Whose last server was planned elsewhere has no page in this wave any more: why nothing was done is read here.
+        _acceptance(approval.wave, application) if there.exists() else reverse("approval", args=[pk]),
     )
 
 

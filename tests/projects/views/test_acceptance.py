@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.db import connection
@@ -10,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from projects.models import Application, Approval, Decision, Hold, Step
+from projects.models import Application, Approval, Decision, Hold, Migration, Step, Wave
 from servers.models import SyncPoint
 from tests import factories
 
@@ -149,10 +150,32 @@ def test_the_test_is_opened_until_a_local_time(house: House) -> None:
     assert hold.until.isoformat() == f"{year}-07-01T20:00:00+00:00"
 
 
+def test_the_end_of_a_test_is_a_time_that_there_is(house: House) -> None:
+    """The nights in which Zurich changes its clocks: one leaves 02:30 out, the other has it twice."""
+    zone, year = ZoneInfo("Europe/Zurich"), timezone.now().year + 1
+    Wave.objects.filter(pk=house.wave.pk).update(time_zone=zone.key)
+    Step.objects.filter(migration=house.migration, kind=Step.Kind.INITIAL).update(state="done")
+    spring, autumn = (max(day for day in range(25, 32) if date(year, month, day).weekday() == 6) for month in (3, 10))
+    url, operator = reverse("uat-open", args=[house.wave.pk, house.application.pk]), house.client("operator")
+    said = operator.post(url, {"until": f"{year}-03-{spring}T02:30"}, follow=True).content.decode()
+    assert "until: " in said and "02:30 does not exist in Europe/Zurich" in said
+    assert not Hold.objects.exists()
+    operator.post(url, {"until": f"{year}-10-{autumn}T02:30"})
+    assert Hold.objects.get().until == datetime(year, 10, autumn, 1, 30, tzinfo=UTC), "the second 02:30"
+
+
 def test_an_application_of_another_project_is_not_found(house: House) -> None:
     elsewhere = factories.make_application(factories.make_project(lead=house.lead))
     url = reverse("acceptance", args=[house.wave.pk, elsewhere.pk])
     assert house.client("lead").get(url).status_code == 404
+
+
+def test_an_answer_after_the_last_server_left_the_wave_is_refused_in_words(house: House, asked: Approval) -> None:
+    Migration.objects.filter(pk=house.migration.pk).update(wave=None)
+    answer = {"verdict": "approve", "digest": asked.digest}
+    said = house.client("owner").post(reverse("approval-decide", args=[asked.pk]), answer, follow=True)
+    assert said.status_code == 200
+    assert "Nothing was done. No server of Shop is in Wave 1: first any more." in said.content.decode()
 
 
 def test_queries_do_not_grow_with_the_servers(house: House, asked: Approval) -> None:
