@@ -9,7 +9,9 @@ from zoneinfo import ZoneInfo
 from django.conf import settings
 from django.utils import timezone
 
-from projects.models import Message, Part
+from projects.models import Membership, Message, Part
+
+from .people import may_open
 
 LONGEST = 1000  # characters of what somebody wrote as a reason; the page has all of it
 
@@ -37,14 +39,23 @@ class Composed:
 
 
 def composed(message: Message) -> Composed:
-    parts = Part.objects.filter(message=message).select_related("notice__application").order_by("notice__at", "notice")
     zone = ZoneInfo(message.project.time_zone)
-    lines = [_line(part, zone) for part in parts]
+    lines = [_line(part, zone) for part in parts_of(message)]
     wave = str(message.wave or "")
     many = ": ".join(filter(None, (wave, f"{len(lines)} changes")))
     what = lines[0].title if len(lines) == 1 else many
     subject = " ".join(f"[migrationhub]{' [test]' if message.is_test else ''} {message.project}: {what}".split())
     return Composed(subject[:250], str(message.project), wave, message.project.time_zone, lines, message.is_test)
+
+
+def parts_of(message: Message) -> list[Part]:
+    """What it tells of. It may have waited for long: what a person may not open any more is left out."""
+    rows = Part.objects.filter(message=message).select_related("notice__application").order_by("notice__at", "notice")
+    user = message.user
+    if user is None or message.is_test:
+        return list(rows)
+    role = Membership.objects.filter(project=message.project, user=user).values_list("role", flat=True).first()
+    return [part for part in rows if may_open(user, role, part.notice.application, part.notice.wave_id)]
 
 
 def _line(part: Part, zone: ZoneInfo) -> Line:

@@ -93,11 +93,16 @@ class People:
         return [self.by_pk[pk] for pk in sorted(keys) if pk in self.by_pk and kind in self.by_pk[pk].kinds]
 
     def _may_see(self, user: User, application: Application | None, wave: Wave | None) -> bool:
-        """Nobody is told what they could not open: the project may have changed since they had to do with it."""
         member = self.by_pk.get(user.pk)
-        if member is None or member.role != Role.OWNER:
-            return member is not None
-        return application is not None and may_see(application, wave.pk if wave else None, user)
+        return may_open(user, member.role if member else None, application, wave.pk if wave else None)
+
+
+def may_open(user: User, role: str | None, application: Application | None, wave: int | None) -> bool:
+    """Nobody is told what they could not open: the project may have changed since they had to do with it. `role`:
+    theirs in the project."""
+    if role != Role.OWNER:
+        return role is not None
+    return application is not None and may_see(application, wave, user)
 
 
 def leads(project_id: int, user_id: int | None) -> bool:

@@ -25,6 +25,7 @@ from projects.tasks import enqueue_message
 from servers.away import written
 
 from . import mail, people, webhooks
+from .compose import parts_of
 from .outcomes import NotSent, Unclear
 
 log = logging.getLogger(__name__)
@@ -118,6 +119,8 @@ def _kept_back(message: Message) -> str:
         return f"{message.user} was no member any more when it was to be sent."
     if message.is_test and not people.leads(message.project_id, message.user_id):
         return f"{message.user} did not lead the project any more when it was to be sent."
+    if not parts_of(message):
+        return f"{message.user} could not see any more what it is about when it was to be sent."
     if not message.user.email:
         return "The account had no e-mail address any more when it was to be sent."
     message.to = message.user.email
@@ -140,10 +143,11 @@ def _settle(message: Message, state: str, reason: str, **fields: datetime) -> No
 
 
 def send_again(message: Message, *, user: User) -> None:
-    """By hand: what failed, or may not have arrived. Its tries begin anew."""
+    """By hand: what failed, or may not have arrived. Its tries begin anew, at one that counts as made: no new change
+    joins it, as whoever has the message already takes it for the same."""
     with transaction.atomic():
         changed = Message.objects.filter(pk=message.pk, state__in=(State.FAILED, State.UNKNOWN)).update(
-            state=State.WAITING, tries=0, due_at=timezone.now(), changed_at=timezone.now(), reason=""
+            state=State.WAITING, tries=1, due_at=timezone.now(), changed_at=timezone.now(), reason=""
         )
         if not changed:
             raise Conflict("This message is not one that could be sent again any more.", "Look at the list.")

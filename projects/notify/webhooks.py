@@ -25,6 +25,7 @@ from .compose import Composed, Line, composed
 from .outcomes import NotSent, Unclear
 
 TIMEOUT = (5, 10)  # seconds to connect, to wait for each part of the answer
+LONGEST_TEXT = 39_000  # characters: Slack cuts a text after 40,000, in the middle of a link
 AGAIN = (408, 425, 429)  # and all from 500 on
 
 
@@ -90,7 +91,15 @@ def _generic(message: Message, said: Composed) -> dict[str, Any]:
 
 def slack_text(said: Composed) -> str:
     head = f"*{_escaped(said.project)}*" + (f", {_escaped(said.wave)}" if said.wave else "")
-    return "\n".join([head, *(_slack_line(line) for line in said.lines)])
+    told = [head]
+    left = LONGEST_TEXT - len(head)
+    for number, line in enumerate(said.lines):
+        text = _slack_line(line)
+        left -= len(text) + 1
+        if left < 0:
+            return "\n".join([*told, f"… and {len(said.lines) - number} more changes: see the pages."])
+        told.append(text)
+    return "\n".join(told)
 
 
 def _slack_line(line: Line) -> str:

@@ -150,11 +150,12 @@ def _next_to_test(migration: Migration) -> list[Told]:
     over = (Step.State.DONE, Step.State.SKIPPED, Step.State.NOT_APPLICABLE)
     if steps.filter(kind=Step.Kind.INITIAL).exclude(state__in=over).exists():
         return []
+    servers = Migration.objects.filter(wave=wave, application=application).exclude(state=Migration.State.CANCELLED)
     title = f"{application} can be tested: you are next"
     text = "Its servers were copied. Open the acceptance test when you are ready."
     path = _acceptance(wave, application)
-    hear, key = Audience(signers=True), f"next.test:{wave.pk}:{application.pk}"
-    return [Told(Kind.NEXT, title, path, hear, text, (wave, application), key=key)]
+    key = f"next.test:{wave.pk}:{application.pk}:{servers.count()}"  # again for a server that is added later
+    return [Told(Kind.NEXT, title, path, Audience(signers=True), text, (wave, application), key=key)]
 
 
 BACK = {

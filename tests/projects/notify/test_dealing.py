@@ -15,6 +15,7 @@ from projects import approvals
 from projects import planning_notices as verbs
 from projects.models import (
     Approval,
+    Defect,
     Hold,
     Membership,
     Message,
@@ -158,6 +159,30 @@ def test_a_defect_is_told_to_nobody_who_may_not_see_its_application(team: Team) 
     assert told() == {"lea", "olga"}
 
 
+def test_a_mail_that_waited_holds_nothing_that_its_reader_may_not_see_any_more(
+    team: Team, box: Mailbox, deliver: Deliver
+) -> None:
+    """An owner is replaced in their quiet hours, once of one application and once of all they had."""
+    make.make_application(team.project, "Ledger", owner=team.owner)
+    ledger = make.make_migration(
+        project=team.project, application=team.project.applications.get(name="Ledger"), wave=team.wave
+    )
+    for step in (each.steps.get(kind=Step.Kind.UAT) for each in (team.migration, ledger)):
+        defect = make.make_defect(step)
+        record("defect.raise", defect, actor=team.lead, project_id=team.project.pk, why=f"of {step.migration}")
+    dealing.deal(timezone.now())
+    team.project.applications.filter(name="Shop").update(owner=None)
+    deliver()
+    (mail,) = [mail for mail in box.mails if mail["To"] == "olga@example.com"]
+    text = mail.get_body(("plain",)).get_content()  # type: ignore[union-attr]
+    assert f"of {ledger}" in text and "of shop-db" not in text and "2 changes" not in str(mail["Subject"])
+    record("defect.mended", Defect.objects.get(step__migration=ledger), project_id=team.project.pk)
+    dealing.deal(timezone.now())
+    team.project.applications.update(owner=None)
+    kept = [message for message in deliver() if message.user == team.owner][-1]
+    assert kept.state == Message.State.DROPPED and "could not see any more" in kept.reason
+
+
 def test_without_an_address_or_a_server_the_log_says_so(team: Team, box: Mailbox, settings: object) -> None:
     User.objects.filter(pk=team.lead.pk).update(email="")
     attention(team)
@@ -217,6 +242,14 @@ def test_the_owner_is_next_once_all_servers_are_copied(team: Team, box: Mailbox)
         dealing.deal(timezone.now())
     assert Notice.objects.get(kind=NoticeKind.NEXT).title == "Shop can be tested: you are next"
     assert told() == {"olga"}
+    for _ in range(2):  # one that is added later; copied anew it is told no more
+        later = make.make_migration(project=team.project, application=team.application, wave=team.wave)
+        Step.objects.filter(migration=later).update(state=Step.State.DONE)
+        for _ in range(2):
+            record("step.done", later.steps.get(kind=Step.Kind.INITIAL), project_id=team.project.pk)
+        dealing.deal(timezone.now())
+        Migration.objects.filter(wave=team.wave).update(state=Migration.State.COMPLETE)
+    assert Notice.objects.filter(kind=NoticeKind.NEXT).count() == 3
 
 
 def test_a_reminder_comes_once(team: Team, box: Mailbox) -> None:

@@ -214,6 +214,20 @@ def test_the_task_is_on_its_way_once_it_is_committed(
     assert tasks == [("projects.notify.sending.send", Message.objects.get().pk)]
 
 
+def test_what_may_have_arrived_is_sent_again_as_it_was(one: Team, box: Mailbox, deliver: Deliver) -> None:
+    """Under the same name; a change that came meanwhile has a mail of its own, which nobody takes for the same."""
+    deliver()
+    message = Message.objects.get()
+    Message.objects.update(state=Message.State.UNKNOWN)
+    sending.send_again(message, user=one.lead)
+    record("step.attention", one.migration.steps.get(kind=Step.Kind.DELTA), project_id=one.project.pk, why="new")
+    deliver()
+    names = [mail["Message-ID"] for mail in box.mails]
+    assert names[0] == names[1] != names[2]
+    assert [mail["Subject"] for mail in box.mails[:2]] == [box.mails[0]["Subject"]] * 2
+    assert "Delta migrations" in str(box.mails[2]["Subject"])
+
+
 def test_by_hand_it_is_sent_again(one: Team, box: Mailbox, deliver: Deliver) -> None:
     box.answer = "554 spam"
     (message,) = deliver()

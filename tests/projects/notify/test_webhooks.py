@@ -78,6 +78,18 @@ def test_slack_is_told_in_its_own_form_and_calls_nobody(
     assert "X-Migrationhub-Signature" not in headers
 
 
+def test_slack_gets_no_more_than_it_takes_and_says_so(team: Team, web: Posts, deliver: Deliver) -> None:
+    hook(team, web.url, "slack")
+    for number in range(50):
+        happen(team, f"{number} " + "<" * 500)
+    deliver()
+    ((_, _, body),) = web.found
+    text = json.loads(body)["text"]
+    assert 37_000 < len(text) < 40_000
+    whole = text.count("• ")
+    assert text.endswith(f"\n… and {50 - whole} more changes: see the pages.") and f"\n{whole - 1} &lt;" in text
+
+
 def test_several_changes_are_one_post(team: Team, web: Posts, deliver: Deliver) -> None:
     hook(team, web.url)
     for _ in range(3):
