@@ -96,7 +96,9 @@ class Filter:
         for part in self.q.split():
             found = Q(object_label__icontains=part) | Q(actor_name__icontains=part) | Q(why__icontains=part)
             found |= Q(verb__icontains=part) | Q(address__icontains=part)
-            events = events.filter(found | Q(before__icontains=part) | Q(after__icontains=part))
+            for text in {part, json.dumps(part)[1:-1]}:  # quotes are escaped in JSON, on SQLite “ü” is too
+                found |= Q(before__icontains=text) | Q(after__icontains=text)
+            events = events.filter(found)
         return events
 
 
@@ -169,7 +171,11 @@ def csv_lines(events: QuerySet[AuditEvent]) -> Iterator[str]:
     writer = csv.writer(_Echo())
     names = dict(Project.objects.values_list("pk", "name"))
     yield writer.writerow(HEADER)
-    for event in events[:MOST].iterator(chunk_size=1000):
+    for number, event in enumerate(events[: MOST + 1].iterator(chunk_size=1000)):
+        if number == MOST:
+            left = f"Only the newest {MOST:,} events are in this file. Choose an earlier day under “To” for the others."
+            yield writer.writerow(["", "", "cut", "", "", "", "", left, "", ""])
+            return
         yield writer.writerow(map(cell, _row(event, names)))
 
 

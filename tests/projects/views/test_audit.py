@@ -16,6 +16,7 @@ from django.urls import reverse
 from migrationhub.audit.models import AuditEvent
 from migrationhub.audit.record import record
 from migrationhub.lib.sheets import cell
+from projects import trail
 from projects.trail import HEADER
 from servers.models import HostKey
 from tests import factories
@@ -87,6 +88,13 @@ def test_it_is_filtered(house: House, address: str, query: dict[str, str], left:
     assert left or "Nothing fits this filter." in page
 
 
+@pytest.mark.parametrize("word", ["Zürich", "züri", "„Basel“", 'a"b', "c\\d", "Δ"])
+def test_what_changed_is_found_in_any_script(house: House, address: str, word: str) -> None:
+    for before, after in (({"name": word}, {}), ({}, {"names": [f"x{word}"]})):
+        record("hold.add", house.migration, project_id=house.project.pk, before=before, after=after)
+    assert "2 events" in shown(house.client("lead"), address, q=word.title() if word == "züri" else word)
+
+
 def test_days_are_days_in_the_projects_zone(house: House, address: str) -> None:
     house.project.time_zone = "Europe/Zurich"  # 23:30 there: still the 20th; in Tokyo it is the 21st
     house.project.save()
@@ -144,6 +152,16 @@ def test_the_csv_has_what_the_filter_leaves(house: House, address: str) -> None:
     assert [(row[1], row[2], row[4], row[5], row[7]) for row in rows] == [
         ("omar", "hold.add", "shop-db", "Basel exit", "backup first")
     ]
+
+
+def test_a_csv_that_is_cut_says_so(house: House, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    url, lead = reverse("audit-csv", args=[house.project.slug]), house.client("lead")
+    monkeypatch.setattr(trail, "MOST", 3)
+    assert [row[2] for row in csv_rows(lead, url)] == ["what", "step.done", "server.change", "hold.add"]
+    monkeypatch.setattr(trail, "MOST", 2)
+    *_, last = csv_rows(lead, url)
+    assert (len(last), last[2]) == (len(HEADER), "cut")
+    assert last[7].startswith("Only the newest 2 events are in this file.")
 
 
 @pytest.mark.parametrize("evil", ["=cmd|' /C calc'!A0", "+1+1", "-2+3", "@SUM(A1)", "\t=1", "\r=1"])
