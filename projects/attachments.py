@@ -25,7 +25,7 @@ from migrationhub.lib.findings import Problem
 from projects import checklists
 from projects.access import RUN, answers_for, may_sign, role_in
 from projects.errors import Conflict, Forbidden, NotReady
-from projects.models import Attachment, ChecklistItem, Defect, Migration, Step
+from projects.models import Attachment, ChecklistItem, Defect, Migration, Project, Step
 from servers.models import Change
 
 log = logging.getLogger(__name__)
@@ -88,6 +88,9 @@ def keep(upload: UploadedFile[Any] | None, *, on: ChecklistItem | Defect, user: 
         raise _not_written(problem, name) from problem
     try:
         with transaction.atomic():
+            # Asked again: another file may have come while this one did; whoever comes now waits.
+            Project.objects.filter(pk=_project_id(on)).update(slug=F("slug"))
+            _check_room(_project_id(on), size)
             made = Attachment.objects.create(
                 project_id=_project_id(on),
                 item=on if isinstance(on, ChecklistItem) else None,
@@ -118,9 +121,9 @@ def withdraw(attachment: Attachment, *, user: User) -> None:
     if on is None or not may_withdraw(attachment, user):
         raise Forbidden("A file is taken back by whoever attached it, or by a lead.", "Ask one of them.")
     _check_open(on)
-    if attachment.item is not None and attachment.item.is_closed:
-        raise NotReady([f"“{attachment.item}” was answered with this file."], "Open the item again first.")
     with transaction.atomic():
+        if attachment.item is not None:
+            _check_unanswered(attachment.item)
         if (
             not Attachment.objects.standing()
             .filter(pk=attachment.pk)
@@ -131,6 +134,12 @@ def withdraw(attachment: Attachment, *, user: User) -> None:
         record("attachment.withdraw", attachment, actor=user, project_id=attachment.project_id, before={"on": str(on)})
         # The content goes when the row has gone for good, and not before.
         transaction.on_commit(lambda: attachment.file.storage.delete(str(attachment.file.name)))
+
+
+def _check_unanswered(item: ChecklistItem) -> None:
+    """The row is ours from here on: whoever answers in this moment finds the file taken back."""
+    if not ChecklistItem.objects.filter(pk=item.pk).exclude(state__in=item.CLOSED).update(position=F("position")):
+        raise NotReady([f"“{item}” was answered with this file."], "Open the item again first.")
 
 
 def may_withdraw(attachment: Attachment, user: User) -> bool:
@@ -177,11 +186,15 @@ def _checked(upload: UploadedFile[Any] | None, on: ChecklistItem | Defect) -> tu
     fits = head.startswith(kind.begins) if kind.begins else b"\0" not in head
     if not fits:
         raise NotReady([f"file={name}: its content is not what its name says ({kind.content_type.split(';')[0]})."])
-    used = Attachment.objects.standing().filter(project=_project_id(on)).aggregate(all=Sum("size"))["all"] or 0
+    _check_room(_project_id(on), size)
+    return name, size
+
+
+def _check_room(project_id: int, size: int) -> None:
+    used = Attachment.objects.standing().filter(project=project_id).aggregate(all=Sum("size"))["all"] or 0
     if used + size > settings.ATTACHMENTS_BYTES:
         most = filesizeformat(settings.ATTACHMENTS_BYTES)
         raise NotReady([f"The files of this project have {filesizeformat(used)} of {most}."], "Take some back first.")
-    return name, size
 
 
 def _not_written(problem: OSError, name: str) -> Problem:

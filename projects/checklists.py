@@ -119,6 +119,8 @@ def tick(item_id: int, *, user: User, state: str, note: str = "", link: str = ""
         raise Forbidden(f"“{item.title}” ticks itself from what was measured.", "Run the measurement again.")
     _check_may_tick(item, migration, user)
     _check_answer(item, state, note.strip(), link.strip())
+    if migration.state != Migration.State.OPEN:
+        raise Conflict(f"The migration of {migration} is {migration.get_state_display().lower()}.", "Nothing is left to answer.")
     if item.step.state in (Step.State.DONE, Step.State.SKIPPED):
         raise Conflict(f"“{item.step}” is done: its checklist is not changed any more.", "Look at what is there now.")
     if seen and seen not in (item.state, seen_of(item)):
@@ -132,6 +134,11 @@ def tick(item_id: int, *, user: User, state: str, note: str = "", link: str = ""
             state=state, note=note.strip(), link=link.strip(), by=user, at=timezone.now()
         ):
             raise Conflict(f"“{item.title}” was answered by somebody else a moment ago.", "Look at what is there now.")
+        # Once the row is ours: nobody takes a file back any more on which this answer stands.
+        if state == ChecklistItem.State.DONE and item.evidence and not has_evidence(item, note.strip(), link.strip()):
+            raise NotReady(
+                [f"“{item}” asks for evidence: write what you saw as a note, enter a link to it, or attach a file."]
+            )
         Migration.objects.filter(pk=migration.pk).update(version=F("version") + 1)
         record(
             "checklist.tick",
@@ -161,10 +168,6 @@ def _check_answer(item: ChecklistItem, state: str, note: str, link: str) -> None
     if len(link) > LONGEST_LINK:
         raise NotReady(
             [f"link: {len(link)} characters; at most {LONGEST_LINK} are kept."], "Shorten it, or put it into the note."
-        )
-    if state == ChecklistItem.State.DONE and item.evidence and not has_evidence(item, note, link):
-        raise NotReady(
-            [f"“{item.title}” asks for evidence: write what you saw as a note, enter a link to it, or attach a file."]
         )
 
 

@@ -96,6 +96,24 @@ def test_the_project_has_room_for_so_much(item: ChecklistItem, settings: Any) ->
     attachments.keep(factories.make_upload(), on=item, user=owner)
 
 
+def test_two_files_at_once_take_no_more_room_than_there_is(
+    item: ChecklistItem, shelf: Path, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner, settings.ATTACHMENTS_BYTES = owner_of(item.step.migration), 20
+    real = attachments._checked
+
+    def checked(*args: Any) -> Any:
+        found = real(*args)
+        monkeypatch.setattr(attachments, "_checked", real)
+        attachments.keep(factories.make_upload(), on=item, user=owner)
+        return found
+
+    monkeypatch.setattr(attachments, "_checked", checked)
+    with pytest.raises(NotReady, match="The files of this project have"):
+        attachments.keep(factories.make_upload(), on=item, user=owner)
+    assert Attachment.objects.count() == len(kept_files(shelf)) == 1
+
+
 def test_a_full_disk_is_said_and_leaves_no_row(item: ChecklistItem, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*args: Any, **more: Any) -> str:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -139,6 +157,29 @@ def test_evidence_that_is_asked_for_may_be_a_file(item: ChecklistItem) -> None:
     attachments.withdraw(file, user=owner)
     with pytest.raises(NotReady):
         checklists.tick(item.pk, user=owner, state="done")
+
+
+def test_no_answer_stands_on_a_file_that_was_taken_back_in_the_same_moment(
+    item: ChecklistItem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ChecklistItem.objects.filter(pk=item.pk).update(evidence=True)
+    owner, real = owner_of(item.step.migration), checklists._check_answer
+    file = attachments.keep(factories.make_upload(), on=item, user=owner)
+
+    def checked(*args: Any) -> None:
+        real(*args)
+        attachments.withdraw(file, user=owner)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checklists, "_check_answer", checked)
+        with pytest.raises(NotReady, match="or attach a file"):
+            checklists.tick(item.pk, user=owner, state="done")
+    item.refresh_from_db()
+    assert item.state == "open"
+    file = attachments.keep(factories.make_upload(), on=item, user=owner)
+    checklists.tick(item.pk, user=owner, state="done")
+    with pytest.raises(NotReady, match="was answered with this file"):
+        attachments.withdraw(file, user=owner)  # `file.item` was read while it was open
 
 
 def test_taken_back_its_content_is_gone_and_its_row_tells_of_it(item: ChecklistItem, shelf: Path) -> None:

@@ -226,6 +226,14 @@ def test_evidence_is_a_note_or_a_link(item, lead) -> None:
     assert (item.state, item.link, item.by) == ("done", "https://tickets.example/7", lead)
 
 
+def test_a_cancelled_migration_is_answered_no_more(item, lead) -> None:
+    Migration.objects.update(state=Migration.State.CANCELLED)
+    with pytest.raises(Conflict, match="is cancelled"):
+        checklists.tick(item.pk, user=lead, state="failed", note="after the end")
+    item.refresh_from_db()
+    assert item.state == "open"
+
+
 def test_not_applicable_needs_a_reason(item, lead) -> None:
     with pytest.raises(NotReady, match="why it does not apply"):
         checklists.tick(item.pk, user=lead, state="not_applicable")
