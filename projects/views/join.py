@@ -54,7 +54,8 @@ def _with_account(request: HttpRequest, found: Invitation) -> HttpResponse:
 
 
 def _without_account(request: HttpRequest, found: Invitation) -> HttpResponse:
-    known = User.objects.filter(email__iexact=found.email, is_active=True).exists()
+    accounts = User.objects.filter(email__iexact=found.email)
+    known = accounts.exists()
     form = JoinForm(None if known else posted(request))
     made: list[User] = []
 
@@ -67,4 +68,5 @@ def _without_account(request: HttpRequest, found: Invitation) -> HttpResponse:
         messages.success(request, f"Welcome. You are a member of {found.project} now.")
         response: HttpResponse = perform_login(request, made[0], redirect_url=home(found, made[0]))
         return response
-    return render(request, "people/join.html", {"invitation": found, "form": form, "known": known})
+    shut = known and not accounts.filter(is_active=True).exists()
+    return render(request, "people/join.html", {"invitation": found, "form": form, "known": known, "shut": shut})

@@ -116,6 +116,16 @@ def test_somebody_with_an_account_joins_by_logging_in(house: House) -> None:
     assert Membership.objects.get(user=nina, project=house.project).role == "owner"
 
 
+def test_an_account_that_is_switched_off_is_told_so(house: House) -> None:
+    """It can neither log in nor be made once more."""
+    factories.make_user("nina", email="Nina@example.com", is_active=False)
+    link = address(invite(house))
+    for said in (text(Client().get(link)), text(Client().post(link, NEW))):
+        assert "The account with nina@example.com is switched off" in said
+        assert 'name="username"' not in said and "There is an account" not in said
+    assert User.objects.filter(email__iexact="nina@example.com").count() == 1
+
+
 def test_an_account_without_address_gets_the_one_that_it_proved(house: House) -> None:
     nina = factories.make_user("nina")
     client = Client()
