@@ -120,7 +120,9 @@ def tick(item_id: int, *, user: User, state: str, note: str = "", link: str = ""
     _check_may_tick(item, migration, user)
     _check_answer(item, state, note.strip(), link.strip())
     if migration.state != Migration.State.OPEN:
-        raise Conflict(f"The migration of {migration} is {migration.get_state_display().lower()}.", "Nothing is left to answer.")
+        raise Conflict(
+            f"The migration of {migration} is {migration.get_state_display().lower()}.", "Nothing is left to answer."
+        )
     if item.step.state in (Step.State.DONE, Step.State.SKIPPED):
         raise Conflict(f"“{item.step}” is done: its checklist is not changed any more.", "Look at what is there now.")
     if seen and seen not in (item.state, seen_of(item)):

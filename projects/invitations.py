@@ -186,7 +186,7 @@ def accept(invitation: Invitation, *, user: User) -> Membership | None:
 def _join(invitation: Invitation, user: User) -> Membership | None:
     project = invitation.project
     # As it is now: a lead, or another who was invited, may have named an owner since the invitation was read.
-    application = Application.objects.select_for_update().filter(pk=invitation.application_id).first()
+    application = Application.objects.select_for_update().filter(pk=invitation.application_id or 0).first()
     there = Membership.objects.filter(project=project, user=user).first()
     member = None
     if there is None:
