@@ -156,11 +156,12 @@ class Datacentre:
         running = [name for name in backend.names() if backend.power(name) == "on"]
         write_json(self.notes, kept | {"booted": booted, "running": running})
 
-    def _wait_for(self, sources: Iterable[Source], backend: HostBackend, timeout: float = 90.0) -> None:
-        """Until every source that is on has sshd; its host key can be read then."""
+    def _wait_for(self, sources: Iterable[Source], backend: HostBackend, timeout: float = 300.0) -> None:
+        """Until sshd of every source that is on listens; all its host keys are made then."""
         deadline = time.monotonic() + timeout
+        port = _ssh_port(backend)
         for source in sources:
-            while backend.power(source.name) == "on" and not self._host_keys(source.name, backend):
+            while backend.power(source.name) == "on" and not _listens(port, source.address(self.lab, backend.kind)):
                 if time.monotonic() > deadline:
                     raise LabProblem(
                         f"“{source.name}” did not come up:\n{backend.console(source.name, 8)}",
@@ -260,7 +261,7 @@ class Datacentre:
             "address": source.address(self.lab, backend.kind),
             "new_address": source.new_address(self.lab, backend.kind),
             "record": f"{source.record}.{ZONE}",
-            "port": PORT if process else 22,
+            "port": _ssh_port(backend),
             "username": backend.account.name if isinstance(backend, ProcessBackend) else "root",
             "manager": "supervisord" if process else "systemd",
             "directory": str(backend.root(source.name)) if process else "/",
@@ -280,9 +281,13 @@ class Datacentre:
         }
 
 
-def _listens(port: int) -> bool:
+def _ssh_port(backend: HostBackend) -> int:
+    return PORT if isinstance(backend, ProcessBackend) else 22
+
+
+def _listens(port: int, address: str = "127.0.0.1") -> bool:
     try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        socket.create_connection((address, port), timeout=1).close()
     except OSError:
         return False
     return True
