@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db.models import Exists, OuterRef
 
-from projects.models import Approval, Migration, Step
+from projects.models import Approval, ChecklistItem, Migration, Step
 from projects.steps.base import Lane
 from servers.models import NameServer, ProbeResult, ServiceRecord
 
@@ -65,14 +65,18 @@ def _server(lane: Lane, record: ServiceRecord | None, evidence: list[Any]) -> di
         "profile": {name: getattr(profile, name) for name in PROFILE_FIELDS} if profile else {},
         "target": _target(migration),
         "plan": _plan(migration),
-        "checklist": [
-            [item.key, item.state] for item in lane.checklist.get(lane.steps[Step.Kind.UAT].pk, []) if item.required
-        ],
+        "checklist": [_answer(item) for item in lane.checklist.get(lane.steps[Step.Kind.UAT].pk, []) if item.required],
         "services": record.fingerprint if record else "",
         "machine": record.machine if record else {},
         "probes": [[probe.name, probe.kind, probe.parameters, probe.places] for probe in migration.source.probes.all()],
         "evidence": evidence,
     }
+
+
+def _answer(item: ChecklistItem) -> list[str]:
+    """What was answered, and with which evidence in words; the words of what ticks itself are those of its last run."""
+    said = [] if item.automatic else [item.note, item.link]
+    return [item.key, item.state, *(said if any(said) else [])]
 
 
 def _plan(migration: Migration) -> dict[str, Any]:
