@@ -73,9 +73,8 @@ def abort_cutover(migration_id: int, *, user: User, why: str) -> None:
                 move_step(step, Step.State.UNDOING, reason=f"Aborted by {user}: {why or 'no reason given'}.")
         gate = Approval.Gate.GO
         asked = policies.asked(policies.policy_of(migration.project_id, gate), timezone.now())
-        Approval.objects.filter(wave=migration.wave_id, application=migration.application_id, gate=gate).update(
-            state=Approval.State.REQUESTED, version=F("version") + 1, **asked
-        )
+        used = Approval.objects.filter(wave=migration.wave_id, application=migration.application_id, gate=gate)
+        used.exclude(digest="").update(state=Approval.State.REQUESTED, version=F("version") + 1, **asked)
         record("cutover.abort", migration, actor=user, project_id=migration.project_id, why=why)
         Change.bump()
 

@@ -54,6 +54,13 @@ def _roles(user: User | AnonymousUser) -> dict[int, str]:
     )
 
 
+def note_roles(user: User | AnonymousUser, roles: dict[int, str]) -> None:
+    """The user's role by project, as a page has read it: not asked for again within it."""
+    known = standing.get()
+    if known is not None:
+        known["roles", user.pk or 0] = roles
+
+
 def leads_anything(user: User) -> bool:
     """Whether the user leads some project. Shares its query with `role_in`."""
     return Role.LEAD in _roles(user).values()
@@ -131,11 +138,11 @@ def is_handed_to(approval: Approval, user: User | AnonymousUser) -> bool:
 def is_handed_over(approval: Approval) -> bool:
     """Whether a handing over counts: nobody hands over more than they have, nor to a role that may not answer. The
     sign-off is the owner's, and the go that of whoever has a role that gives it."""
-    if approval.delegated_by_id is None or approval.receiver_role not in receivers(approval.gate):
+    if approval.roles_now.get(approval.delegated_to_id or 0) not in receivers(approval.gate):
         return False
     if approval.gate == Approval.Gate.SIGN_OFF:
         return approval.delegated_by_id == approval.application.owner_id
-    return approval.giver_role in policies.roles_of(approval)
+    return approval.roles_now.get(approval.delegated_by_id or 0) in policies.roles_of(approval)
 
 
 def receivers(gate: str) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from django.utils import timezone
 from migrationhub.audit.record import record
 from projects import approvals, defects, gates, workflow
 from projects import digest as digests
+from projects.access import role_in
 from projects.defects import Draft
 from projects.errors import Conflict, NotReady
 from projects.lanes import application_lanes, lanes_for
@@ -100,7 +101,8 @@ def _decide(
     if verdict not in Decision.Verdict.values:
         raise NotReady([f"verdict={verdict}: expected approve, reject or more_time."])
     on_behalf_of = approvals.right_of(approval, user)
-    if verdict != Decision.Verdict.APPROVE and not comment.strip():
+    approves = verdict == Decision.Verdict.APPROVE
+    if not approves and not comment.strip():
         raise NotReady(["comment: say what is wrong or what you need; the team reads it next."])
     if found and verdict != Decision.Verdict.REJECT:
         raise NotReady(["defects: they are raised with a rejection; raise them on their own page otherwise."])
@@ -108,6 +110,8 @@ def _decide(
         raise NotReady(
             ["The time to answer is over: it counts as not approved."], "Ask whoever runs it to request it again."
         )
+    if not approval.digest:
+        raise NotReady([approvals.UNASKED])
     if approval.digest != digest:
         raise Conflict(
             "What you looked at has changed since the page was drawn.",
@@ -117,17 +121,18 @@ def _decide(
     lanes = application_lanes(approval.wave_id, approval.application)
     if not lanes:
         raise Conflict(f"No server of {approval.application} is in {approval.wave} any more.", "Look at its page.")
-    if verdict != Decision.Verdict.APPROVE:
+    if not approves:
         _refuse_too_late(lanes)
-    if approval.gate == Approval.Gate.SIGN_OFF and digests.now(lanes) != digest:
+    # A no is about what was looked at, whatever came since; a yes would be about what nobody has seen.
+    if approves and approval.gate == Approval.Gate.SIGN_OFF and digests.now(lanes) != digest:
         gates.follow(lanes[0].migration)
         raise Conflict(
             "What is there now is not what you looked at: it changed a moment ago.",
             "Look at the difference, and answer again.",
             code="approval.digest",
         )
-    if verdict == Decision.Verdict.APPROVE:
-        missing = approve_unmet(approval, lanes, said_by=on_behalf_of or user)
+    if approves:
+        missing = approve_unmet(approval, lanes, user, role_in(approval.wave.project, user))
         if missing:
             raise NotReady(missing)
     with transaction.atomic():
@@ -204,18 +209,18 @@ def _refuse_too_late(lanes: list[Lane]) -> None:
         )
 
 
-def approve_unmet(approval: Approval, lanes: list[Lane], said_by: User | None = None) -> list[str]:
-    """What keeps this approval from being given now; `said_by`: by this person."""
+def approve_unmet(
+    approval: Approval, lanes: list[Lane], user: User | None = None, role: str | None = None
+) -> list[str]:
+    """What keeps this approval from being given now; `user`: by this person, in this role."""
     if approval.is_open:
         return [f"It is {approval.get_state_display().lower()} already."]
     if approvals.expired(approval, timezone.now()):
         return ["The time to answer is over: it counts as not approved until it is requested again."]
     if lanes and all(lane.over(Step.Kind.STOP) for lane in lanes):
         return [f"{lane.migration.source.name}: its services are stopped already." for lane in lanes]
-    mine = approvals.words(approval).get(said_by.pk) if said_by else None
-    if mine is not None and mine.verdict == Decision.Verdict.APPROVE:
-        return [f"{said_by} said yes already: {approvals.left_words(approval)}, of different people."]
-    return approvable_unmet(approval, lanes)
+    said = approvals.yes_unmet(approval, user, role) if user else ""
+    return [said] if said else approvable_unmet(approval, lanes)
 
 
 def approvable_unmet(approval: Approval, lanes: list[Lane]) -> list[str]:
@@ -230,7 +235,7 @@ def approvable_unmet(approval: Approval, lanes: list[Lane]) -> list[str]:
             missing.append(f"{name}: the owner has not signed what is there now.")
         if not lane.over(Step.Kind.UAT):
             missing.append(f"{name}: acceptance testing is not done.")
-    return missing
+    return missing or ([] if approval.digest else [approvals.UNASKED])
 
 
 def start_wave(wave_id: int, *, user: User) -> list[tuple[Migration, str]]:

@@ -122,26 +122,30 @@ def _ask_anew(approval: Approval, now: str, subject: dict[str, object], lanes: l
     kept = (State.REQUESTED, State.MORE_TIME)
     signed = bool(approvals.words(approval))
     state = approval.state if approval.state in kept and not signed else State.STALE
-    if approval.state == State.EXPIRED:
+    # Nobody answered it in time, or before it was void: it is asked for, and is news to whoever may answer.
+    afresh = approval.state == State.EXPIRED or (not approval.digest and not approval.decisions.all())
+    if afresh:
         state = State.REQUESTED
+    why = " ".join(digests.difference(approval.subject, subject)) or "The sign-off is valid again."
     asked = policies.asked(policies.policy_of(project_id, approval.gate), lanes[0].now)
     with transaction.atomic():
         if approvals.store(approval, state=state, digest=now, subject=subject, **asked):
-            if state == State.STALE:
-                why = " ".join(digests.difference(approval.subject, subject))
-                record("approval.stale", approval, project_id=project_id, why=why)
+            if afresh or state == State.STALE:
+                verb = "approval.request" if afresh else "approval.stale"
+                record(verb, approval, project_id=project_id, why=why, after={"digest": now})
             Change.bump()
 
 
 def _void_go(lanes: list[Lane]) -> None:
-    """Without a valid sign-off there is no go, whoever gave it."""
+    """Without a valid sign-off and a test that is over there is nothing to let go. Whatever was said counts no more,
+    and nobody is reminded: it is asked for anew with the next sign-off, though that may be the same again."""
     approval = lanes[0].approvals.get(Gate.GO)
-    if approval is None or not approval.is_open:
+    if approval is None or not approval.digest:
         return
     project_id = lanes[0].migration.project_id
-    # Asked for anew: the sign-off may come back exactly as it was, and a word from before would then count again.
-    asked = policies.asked(policies.policy_of(project_id, Gate.GO), lanes[0].now)
+    why = "The acceptance test is not over." if lanes[0].approved(Gate.SIGN_OFF) else "The sign-off is not valid."
+    void = {"digest": "", "requested_by": None, "expires_at": None, "remind_at": None}
     with transaction.atomic():
-        if approvals.store(approval, state=State.STALE, **asked):
-            record("approval.stale", approval, project_id=project_id, why="The sign-off is not valid.")
+        if approvals.store(approval, state=State.STALE, **void):
+            record("approval.void", approval, project_id=project_id, before={"state": approval.state}, why=why)
             Change.bump()

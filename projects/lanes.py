@@ -28,6 +28,7 @@ from projects.models import (
     Step,
     StepAttempt,
 )
+from projects.models.step import Runners
 from projects.steps.base import Lane
 from servers.models import HostKey, Probe, SyncPoint
 
@@ -121,7 +122,11 @@ def _fetch(migrations: list[Migration], now: datetime) -> Fetched:
         *(decisions.values("user"), decisions.values("on_behalf_of"), approvals.values("delegated_to")),
         *(passes.values("by"), passes.values("confirmed_by"), defects.values("assignee"), defects.values("raised_by")),
     )
-    handing = Q(user__in=approvals.values("delegated_by")) | Q(user__in=approvals.values("delegated_to"))
+    parts = (
+        *(approvals.values("delegated_by"), approvals.values("delegated_to")),
+        *(decisions.values("user"), decisions.values("on_behalf_of")),
+    )
+    taking_part = Q.create([("user__in", each) for each in parts], Q.OR)
     people = User.objects.filter(*[Q.create([("pk__in", each) for each in named], Q.OR)])
     return together.fetch(
         steps=steps,
@@ -129,7 +134,7 @@ def _fetch(migrations: list[Migration], now: datetime) -> Fetched:
         actions=Action.objects.filter(attempt__step__migration__in=pks),
         items=items,
         approvals=approvals,
-        handing=Membership.objects.filter(handing, project__in=projects),
+        members=Membership.objects.filter(taking_part, project__in=projects),
         decisions=decisions,
         defects=defects,
         passes=passes,
@@ -178,15 +183,17 @@ def _add_gates(lanes: dict[int, Lane], found: Fetched, people: dict[int, User]) 
         approval.delegated_to = people.get(approval.delegated_to_id)
         together.prefilled(approval, "decisions", decisions[approval.pk])
         gates[approval.wave_id, approval.application_id][approval.gate] = approval
-    roles = {(member.project_id, member.user_id): member.role for member in found["handing"]}
+    roles: dict[int, dict[int, str]] = defaultdict(dict)
+    for member in found["members"]:
+        roles[member.project_id][member.user_id] = member.role
+    runners = Runners(approval.application_id for approval in found["approvals"])
     for lane in lanes.values():
         migration = lane.migration
         lane.approvals = gates.get((migration.wave_id or 0, migration.application_id or 0), {})
         for approval in lane.approvals.values():
             if migration.wave and migration.application:
                 approval.wave, approval.application = migration.wave, migration.application
-                approval.giver_role = roles.get((migration.project_id, approval.delegated_by_id))
-                approval.receiver_role = roles.get((migration.project_id, approval.delegated_to_id))
+                approval.roles_now, approval.runners = roles[migration.project_id], runners
 
 
 def _add_findings(lanes: dict[int, Lane], found: Fetched, people: dict[int, User]) -> None:

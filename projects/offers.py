@@ -155,8 +155,8 @@ def application_offers(
         approval = lanes[0].approvals.get(gate)
         if approval is None or approval.is_open or isinstance(user, AnonymousUser):
             continue
-        if approvals.may_answer(approval, user, role, lanes):
-            offers += _decision_offers(approval, lanes, user)
+        if approvals.may_answer(approval, user, role):
+            offers += _decision_offers(approval, lanes, user, role)
     return offers
 
 
@@ -170,9 +170,9 @@ def _open_offer(lanes: list[Lane], role: str | None, args: list[int]) -> Offer:
     return Offer("uat-open", "Open the test", url, not (missing or live), " ".join(missing + live))
 
 
-def _decision_offers(approval: Approval, lanes: list[Lane], user: User) -> list[Offer]:
+def _decision_offers(approval: Approval, lanes: list[Lane], user: User, role: str | None) -> list[Offer]:
     url = reverse("approval-decide", args=[approval.pk])
-    missing = decisions.approve_unmet(approval, lanes, said_by=user)
+    missing = decisions.approve_unmet(approval, lanes, user, role)
     sign_off = approval.gate == Approval.Gate.SIGN_OFF
     made = {"digest": approval.digest}
     code = "sign" if sign_off else "go"

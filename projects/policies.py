@@ -8,6 +8,7 @@ from typing import Any
 from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
 from django.db.models import F
+from django.utils import timezone
 
 from migrationhub.audit.record import record
 from projects.errors import Conflict, NotReady
@@ -36,9 +37,10 @@ def policies_of(project: Project) -> list[ApprovalPolicy]:
     return [stored.get(gate) or ApprovalPolicy(project=project, gate=gate, **DEFAULTS[gate]) for gate in Gate.values]
 
 
-def asked(policy: ApprovalPolicy, now: datetime) -> dict[str, Any]:
-    """The fields of an approval that is asked for now."""
+def asked(policy: ApprovalPolicy, now: datetime, by: User | None = None) -> dict[str, Any]:
+    """The fields of an approval that is asked for now; `by`: the person who asks, None where the system does."""
     return {
+        "requested_by": by,
         "roles": list(policy.roles),
         "needed": policy.needed,
         "runner_may": policy.runner_may,
@@ -59,7 +61,8 @@ def runner_may(approval: Approval) -> bool:
 
 
 def save(*, project: Project, gate: str, values: dict[str, Any], seen: str, user: User) -> ApprovalPolicy:
-    """Change a gate's policy (`FIELDS`). Open requests follow it at once; what was answered stands.
+    """Change a gate's policy (`FIELDS`). Open requests follow it at once; what was answered stands. Other hours begin
+    with the change: nothing is over, or reminded again, by hours that were not set when it was asked.
 
     `seen`: `mark` of the policy that the page showed. Raises NotReady, Conflict.
     """
@@ -68,29 +71,34 @@ def save(*, project: Project, gate: str, values: dict[str, Any], seen: str, user
         raise Conflict("Somebody changed this policy since the page was drawn.", "Look at what is there now.")
     _check(project, gate, values)
     before = {name: getattr(policy, name) for name in FIELDS}
+    with transaction.atomic():
+        _store(policy, before, values)
+        open_ones = Approval.objects.filter(wave__project=project, gate=gate).exclude(state__in=Approval.OPENS)
+        who = {name: values[name] for name in ("roles", "needed", "runner_may")}
+        open_ones.update(**who, version=F("version") + 1)
+        running, now = open_ones.filter(state__in=Approval.ASKED).exclude(digest=""), timezone.now()
+        for name, moment in (("expires_hours", "expires_at"), ("remind_hours", "remind_at")):
+            if values[name] != before[name]:
+                running.update(**{moment: now + timedelta(hours=values[name]) if values[name] else None})
+        record("policy.change", policy, actor=user, project_id=project.pk, before=before, after=dict(values))
+        Change.bump()
+    return policy
+
+
+def _store(policy: ApprovalPolicy, before: dict[str, Any], values: dict[str, Any]) -> None:
+    """Only over what was read: of two that save at once the second looks again."""
     for name in FIELDS:
         setattr(policy, name, values[name])
     try:
         with transaction.atomic():
-            policy.save()
-            open_ones = Approval.objects.filter(wave__project=project, gate=gate).exclude(state__in=Approval.OPENS)
-            open_ones.update(
-                roles=policy.roles,
-                needed=policy.needed,
-                runner_may=policy.runner_may,
-                expires_at=_after(policy.expires_hours),
-                remind_at=_after(policy.remind_hours),
-                version=F("version") + 1,
-            )
-            record("policy.change", policy, actor=user, project_id=project.pk, before=before, after=dict(values))
-            Change.bump()
+            if policy.pk is None:
+                policy.save()
+                return
     except IntegrityError:
         raise Conflict("Somebody set this policy a moment ago.", "Look at what is there now.") from None
-    return policy
-
-
-def _after(hours: int) -> Any:
-    return F("requested_at") + timedelta(hours=hours) if hours else None
+    read = ApprovalPolicy.objects.filter(pk=policy.pk, **before)
+    if not read.update(**{name: values[name] for name in FIELDS}):
+        raise Conflict("Somebody changed this policy a moment ago.", "Look at what is there now.")
 
 
 def mark(policy: ApprovalPolicy) -> str:

@@ -12,9 +12,9 @@ from django.utils import timezone
 
 from migrationhub.audit.record import record
 from migrationhub.lib.findings import Problem
-from projects.approvals import ran_steps_of
 from projects.errors import Conflict
 from projects.models import Application, Approval, Membership, Project, StandIn
+from projects.models.step import Runners
 from servers.models import Change
 
 
@@ -34,7 +34,7 @@ def unmet(application: Application, person: User, starts_at: datetime, ends_at: 
         return "The end is not after the beginning."
     if ends_at <= timezone.now():
         return f"The end, {ends_at:%Y-%m-%d %H:%M %Z}, is over already."
-    if ran_steps_of(application.pk, person):
+    if person.pk in Runners([application.pk]).of(application.pk):
         return f"{person} ran steps of {application}: whoever ran a migration does not sign for it."
     others = StandIn.objects.by_owners().filter(application=application, owner=application.owner, ended_at=None)
     for other in others.filter(starts_at__lt=ends_at, ends_at__gt=starts_at).select_related("person"):

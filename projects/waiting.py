@@ -254,24 +254,9 @@ def _answers_wait(lanes: list[Lane], role: str | None, user: User) -> list[Waiti
             if role in RUN:
                 found.append(_expired(approval))
             continue
-        if approval.state not in (*approvals.ASKED, Approval.State.REJECTED):
-            continue
-        said = approvals.words(approval).get(_principal(approval, user))
-        if (said and said.verdict == "approve") or not approvals.may_answer(approval, user, role, lanes):
-            continue
-        found.append(_answer(approval, lanes[0], user))
+        if approvals.waits_for(approval, user, role):
+            found.append(_answer(approval, lanes[0], user))
     return found
-
-
-def _principal(approval: Approval, user: User) -> int:
-    """Whose word it would be: of somebody absent, of who handed it over, or their own."""
-    if approval.gate == Approval.Gate.SIGN_OFF:
-        owner = signs_for(approval.application, user)
-        if owner is not None:
-            return owner.pk
-    if approval.delegated_by_id and is_handed_to(approval, user):
-        return approval.delegated_by_id
-    return user.pk
 
 
 def _answer(approval: Approval, lane: Lane, user: User) -> Waiting:

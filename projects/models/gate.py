@@ -11,6 +11,8 @@ from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
 
+from .step import Runners
+
 
 class GateKind(models.TextChoices):
     SIGN_OFF = "sign_off", "Sign-off of acceptance testing"
@@ -65,12 +67,14 @@ class Approval(models.Model):
         PASSED = "passed", "Passed by break-glass"
 
     OPENS = (State.APPROVED, State.PASSED)  # what lets the migration go on
+    ASKED = (State.REQUESTED, State.STALE, State.MORE_TIME)  # an answer is waited for
 
     wave = models.ForeignKey("projects.Wave", on_delete=models.CASCADE, related_name="approvals")
     application = models.ForeignKey("projects.Application", on_delete=models.CASCADE, related_name="approvals")
     gate = models.CharField(max_length=10, choices=GateKind)
     state = models.CharField(max_length=10, choices=State, default=State.REQUESTED)
-    digest = models.CharField(max_length=64, blank=True)  # of what is to be decided on
+    # Of what is to be decided on; empty: a go without a valid sign-off, which is about nothing.
+    digest = models.CharField(max_length=64, blank=True)
     subject = models.JSONField(default=dict)  # what the digest was taken over, to show the difference
     requested_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="+"
@@ -112,18 +116,14 @@ class Approval(models.Model):
         return self.state in self.OPENS
 
     @cached_property
-    def giver_role(self) -> str | None:
-        """The role of whoever handed it over; lanes know it already."""
-        return self._role_of(self.delegated_by_id)
+    def roles_now(self) -> dict[int, str]:
+        """By person their role in the project; lanes know it already of everybody who has a part in the approval."""
+        return dict(self.wave.project.memberships.values_list("user_id", "role"))
 
     @cached_property
-    def receiver_role(self) -> str | None:
-        """The role of whom it was handed to; lanes know it already."""
-        return self._role_of(self.delegated_to_id)
-
-    def _role_of(self, user: int | None) -> str | None:
-        members = self.wave.project.memberships.filter(user=user or 0)
-        return members.values_list("role", flat=True).first()
+    def runners(self) -> Runners:
+        """Who ran servers of its application; those of one page share theirs."""
+        return Runners([self.application_id])
 
 
 class Decision(models.Model):

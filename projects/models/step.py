@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import cached_property
+
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
@@ -100,9 +103,24 @@ class StepAttempt(models.Model):
     def is_open(self) -> bool:
         return self.state in self.OPEN
 
-    def ran_by(self, user_id: int | None) -> bool:
-        """Whoever started or retried it ran it."""
-        return user_id is not None and (user_id == self.started_by_id or user_id in self.retried_by)
+
+class Runners:
+    """Who started or retried a step of servers of these applications, in any wave; asked once, and only if needed."""
+
+    def __init__(self, applications: Iterable[int]) -> None:
+        self._applications = set(applications)
+
+    def of(self, application: int) -> set[int]:
+        return self._found[application]
+
+    @cached_property
+    def _found(self) -> dict[int, set[int]]:
+        found: dict[int, set[int]] = {application: set() for application in self._applications}
+        tries = StepAttempt.objects.filter(step__migration__application__in=self._applications)
+        rows = tries.order_by().values_list("step__migration__application", "started_by", "retried_by")
+        for application, starter, retriers in rows:
+            found[application] |= {starter, *retriers} - {None}
+        return found
 
 
 class Action(models.Model):

@@ -14,7 +14,16 @@ from projects import digest as digests
 from projects import offers as offering
 from projects.errors import Conflict, Forbidden, NotReady
 from projects.lanes import application_lanes
-from projects.models import Application, Approval, ChecklistItem, Decision, Membership, Migration, Step
+from projects.models import (
+    Application,
+    Approval,
+    ApprovalPolicy,
+    ChecklistItem,
+    Decision,
+    Membership,
+    Migration,
+    Step,
+)
 from tests import factories
 
 pytestmark = [pytest.mark.whole, pytest.mark.django_db]
@@ -142,14 +151,50 @@ def test_a_policy_follows_to_open_requests_and_not_to_what_was_answered(migratio
     policies.save(project=migration.project, gate=Gate.GO, values=values, seen=policies.mark(policy), user=lead)
     go.refresh_from_db()
     assert go.needed == 2
-    assert go.expires_at == go.requested_at + timedelta(hours=4)
-    assert go.remind_at == go.requested_at + timedelta(hours=1)
+    assert go.expires_at > go.requested_at + timedelta(hours=4), "from the change on, not from the request"
+    assert go.expires_at - go.remind_at == timedelta(hours=3)
     with pytest.raises(Conflict):
         policies.save(
             project=migration.project, gate=Gate.GO, values=POLICY, seen=policies.mark(policy) + "x", user=lead
         )
     event = AuditEvent.objects.get(verb="policy.change")
     assert event.before["needed"] == 1 and event.after["needed"] == 2
+
+
+def test_of_two_who_save_a_policy_at_once_the_second_looks_again(migration, lead, monkeypatch) -> None:
+    second = factories.make_member(migration.project, Role.LEAD)
+    ApprovalPolicy.objects.create(project=migration.project, gate=Gate.GO, **POLICY)
+    shared = {"project": migration.project, "gate": Gate.GO}
+    seen, real = policies.mark(policies.policy_of(migration.project_id, Gate.GO)), policies._check
+
+    def between(*args: Any) -> None:
+        monkeypatch.setattr(policies, "_check", real)
+        policies.save(**shared, values=POLICY | {"needed": 2}, seen=seen, user=second)
+
+    monkeypatch.setattr(policies, "_check", between)
+    with pytest.raises(Conflict, match="a moment ago"):
+        policies.save(**shared, values=POLICY | {"expires_hours": 4}, seen=seen, user=lead)
+    assert ApprovalPolicy.objects.get().needed == 2
+    assert AuditEvent.objects.filter(verb="policy.change").count() == 1
+
+
+def test_only_other_hours_move_the_times_of_a_request_and_they_begin_now(migration, lead, go) -> None:
+    ApprovalPolicy.objects.create(project=migration.project, gate=Gate.GO, **POLICY | {"remind_hours": 24})
+    long_ago = timezone.now() - timedelta(hours=30)
+    Approval.objects.filter(pk=go.pk).update(requested_at=long_ago, remind_at=None)  # it was sent
+
+    def save(**over: Any) -> None:
+        now = policies.policy_of(migration.project_id, Gate.GO)
+        values = {name: getattr(now, name) for name in policies.FIELDS} | over
+        policies.save(project=migration.project, gate=Gate.GO, values=values, seen=policies.mark(now), user=lead)
+        go.refresh_from_db()
+
+    save(roles=["lead", "operator"])
+    assert go.roles == ["lead", "operator"] and go.remind_at is None
+    save(expires_hours=26)
+    assert go.remind_at is None and go.expires_at > timezone.now() + timedelta(hours=25)
+    save(expires_hours=0, remind_hours=2)
+    assert go.expires_at is None and go.remind_at > timezone.now() + timedelta(hours=1)
 
 
 @pytest.mark.parametrize(

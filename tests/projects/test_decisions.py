@@ -10,7 +10,7 @@ from projects import abort, attempts, checklists, decisions, uat, waiting, workf
 from projects import offers as offering
 from projects.errors import Conflict, Forbidden, NotReady
 from projects.lanes import lane_of
-from projects.models import Approval, Membership, Migration, Step, StepAttempt
+from projects.models import Approval, ChecklistItem, Membership, Migration, Step, StepAttempt
 from servers.operations.base import done, failed
 from tests import factories
 from tests.engine import Engine
@@ -96,6 +96,47 @@ def test_a_no_counts_until_the_stop(engine, migration, lead) -> None:
     go = Approval.objects.get(gate="go")
     with pytest.raises(NotReady, match="has not signed"):
         decisions.decide(go.pk, user=lead, verdict="approve", comment="", digest=go.digest)
+
+
+@pytest.mark.parametrize("verdict", ["reject", "more_time"])
+def test_a_no_is_taken_though_a_further_server_has_joined(engine, migration, lead, verdict: str) -> None:
+    """Its evidence is still to be taken: a yes would be about more than was looked at, a no is not."""
+    approval = asked(engine, migration, lead)
+    owner = migration.application.owner
+    sign(migration)
+    joined = factories.make_migration(
+        application=migration.application, wave=migration.wave, profile=migration.profile, steps=False
+    )
+    workflow.plan_steps(joined)
+    engine.step()
+    said = {"comment": "wait", "digest": approval.digest}
+    made = decisions.decide(approval.pk, user=owner, verdict=verdict, **said)
+    approval.refresh_from_db()
+    assert approval.state == {"reject": "rejected", "more_time": "more_time"}[verdict]
+    assert made.subject == approval.subject and str(joined.pk) not in made.subject["servers"]
+    with pytest.raises(Conflict, match="is not what you looked at"):
+        decisions.decide(approval.pk, user=owner, verdict="approve", **said)
+
+
+def test_other_words_of_evidence_are_another_thing_to_sign(engine, migration, lead) -> None:
+    approval = asked(engine, migration, lead)
+    item = factories.make_item(migration.steps.get(kind=K.UAT), "A backup was restored", role="operator", evidence=True)
+    operator = factories.make_member(migration.project, Role.OPERATOR)
+    said = {"state": "done", "link": "https://tickets.example/1"}
+    checklists.tick(item.pk, user=operator, note="500 GB, all fine", **said)
+    sign(migration)
+    checklists.tick(item.pk, user=operator, note="500 GB, all fine", **said)
+    approval.refresh_from_db()
+    assert approval.state == Approval.State.APPROVED, "the same again"
+    checklists.tick(item.pk, user=operator, note="nothing was restored", **said)
+    approval.refresh_from_db()
+    assert approval.state == Approval.State.STALE
+    # What ticks itself has other words after each run, and says nothing else by them.
+    sign(migration)
+    ChecklistItem.objects.filter(step__migration=migration).exclude(operation="").update(note="as of another minute")
+    engine.step()
+    approval.refresh_from_db()
+    assert approval.state == Approval.State.APPROVED
 
 
 def test_an_answer_about_servers_that_left_the_wave_is_a_conflict(engine, migration, lead) -> None:

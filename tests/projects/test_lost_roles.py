@@ -72,7 +72,7 @@ def test_a_go_that_was_handed_over_is_given_by_who_runs_it_alone(house: House, r
     Membership.objects.filter(user=house.operator).update(role=role)
     go = Approval.objects.get(pk=go.pk)
     lanes = application_lanes(house.wave.pk, house.application)
-    assert not approvals.may_answer(go, house.operator, role, lanes)
+    assert not approvals.may_answer(go, house.operator, role)
     assert not access.is_handed_over(lanes[0].approvals[Gate.GO])
     codes = [offer.code for offer in offering.application_offers(house.wave, house.application, house.operator)]
     assert "go" not in codes

@@ -16,7 +16,7 @@ from projects.lanes import application_lanes, lanes_for
 from projects.models import Approval, Defect, Migration, Project
 from projects.steps.base import Lane
 
-from .gates import SIGNS, decided_by, passes_of
+from .gates import NOTHING_ASKED, SIGNS, decided_by, passes_of
 
 SHOW = ("mine", "open", "all")
 ROLES = {Role.OWNER: "the owner", Role.LEAD: "leads", Role.OPERATOR: "operators", Role.MANAGER: "managers"}
@@ -44,6 +44,8 @@ def who(approval: Approval) -> str:
 
 def state_of(approval: Approval) -> tuple[str, str]:
     """Sign and word; a request whose time is over is expired, whether or not the controller has noticed."""
+    if not approval.digest:
+        return NOTHING_ASKED
     if approvals.expired(approval, timezone.now()):
         return SIGNS[Approval.State.EXPIRED], Approval.State.EXPIRED.label
     return SIGNS[Approval.State(approval.state)], approval.get_state_display()
@@ -77,9 +79,7 @@ def approval_list(project: Project, user: User, show: str) -> dict[str, Any]:
 
 def _line(approval: Approval, lanes: list[Lane], user: User, role: str | None) -> Line:
     sign, word = state_of(approval)
-    said = approvals.words(approval).get(user.pk)
-    waits = not approval.is_open and not approvals.expired(approval, timezone.now())
-    mine = waits and approvals.may_answer(approval, user, role, lanes) and not (said and said.verdict == "approve")
+    mine = not approvals.expired(approval, timezone.now()) and approvals.waits_for(approval, user, role)
     left, handed = approvals.left_words(approval), is_handed_over(approval)
     return Line(approval, sign, word, approvals.signatures(approval), left, mine, len(lanes), handed)
 
@@ -98,12 +98,15 @@ def approval_page(approval: Approval, user: User) -> dict[str, Any]:
     history = list(approval.decisions.all())
     last = history[0] if history else None
     late = approvals.expired(approval, timezone.now())
-    may = bool(lanes) and not approval.is_open and not late and approvals.may_answer(approval, user, role, lanes)
+    asked = bool(lanes) and not approval.is_open and bool(approval.digest)
+    may = asked and not late and approvals.may_answer(approval, user, role)
     own = approval.gate == Approval.Gate.GO or application.owner_id == user.pk
     handed = is_handed_over(approval)
     may_delegate = may and own and not handed
     fit = receivers(approval.gate)
-    heirs = members_of(project.pk).filter(memberships__role__in=fit, memberships__project=project).exclude(pk=user.pk)
+    heirs = members_of(project.pk).filter(memberships__role__in=fit, memberships__project=project)
+    heirs = heirs.exclude(pk__in=[user.pk, approval.requested_by_id or 0])  # who asked for it does not answer
+    answered = approval.state in (Approval.State.REJECTED, Approval.State.MORE_TIME) or bool(approvals.words(approval))
     changed = last is not None and last.digest != approval.digest
     return {
         "approval": approval,
@@ -118,7 +121,7 @@ def approval_page(approval: Approval, user: User) -> dict[str, Any]:
         "history": [(each, decided_by(each)) for each in history],
         "changes": digests.difference(last.subject, approval.subject) if last and changed else [],
         "may_answer": may,
-        "missing": decisions.approve_unmet(approval, lanes, said_by=user) if lanes else [],
+        "missing": decisions.approve_unmet(approval, lanes, user, role) if lanes else [],
         "is_sign_off": approval.gate == Approval.Gate.SIGN_OFF,
         "places": places(approval.wave, application) if may else [],
         "rows": range(ROWS),
@@ -126,7 +129,7 @@ def approval_page(approval: Approval, user: User) -> dict[str, Any]:
         "heirs": heirs if may_delegate else (),
         "may_delegate": may_delegate,
         "handed": handed,
-        "may_ask": role in RUN and not approval.is_open and (late or bool(approvals.words(approval))),
+        "may_ask": role in RUN and asked and (late or answered),
         "never": break_glass.never_passed(approval, lanes) if role in PLAN and lanes else [],
         "may_break": role in PLAN and bool(lanes) and not approval.is_open,
         "passes": [each for each in lanes[0].passes if each.approval_id == approval.pk] if lanes else [],

@@ -19,6 +19,13 @@ SIGNS = {
     Approval.State.EXPIRED: "failed",
     Approval.State.PASSED: "glass",
 }
+# Which answer makes a state: a later one of somebody else may not have changed it.
+BY = {
+    Approval.State.APPROVED: Decision.Verdict.APPROVE,
+    Approval.State.REJECTED: Decision.Verdict.REJECT,
+    Approval.State.MORE_TIME: Decision.Verdict.MORE_TIME,
+}
+NOTHING_ASKED = ("waiting", "Waits for the sign-off and the test")  # sign and word of a go that is about nothing
 NAMES = {Approval.Gate.SIGN_OFF: "Sign-off", Approval.Gate.GO: "Go"}
 
 
@@ -31,7 +38,7 @@ class Gate:
     approval: Approval | None
     state: str
     word: str
-    last: Decision | None = None
+    last: Decision | None = None  # that made the state what it is, or the newest
     changes: list[str] = field(default_factory=list)  # since the last answer, where it needs another look
     offers: list[Offer] = field(default_factory=list)
     left: str = ""  # "1 of 2 signatures", where more than one is needed
@@ -39,7 +46,7 @@ class Gate:
 
     @property
     def last_by(self) -> str:
-        """Who answered last, and for whom, where it was in another's place."""
+        """Who gave that answer, and for whom, where it was in another's place."""
         return decided_by(self.last) if self.last else ""
 
 
@@ -65,10 +72,14 @@ def _gate(gate: str, application: Application, approval: Approval | None, offers
     changes = []
     if last is not None and last.digest != approval.digest:
         changes = digest.difference(last.subject, approval.subject)
-    state = SIGNS[Approval.State(approval.state)]
-    word, left = approval.get_state_display(), approvals.left_words(approval)
+    said = approvals.words(approval).values()
+    made_it = next((each for each in said if each.verdict == BY.get(Approval.State(approval.state))), None)
+    state, word = SIGNS[Approval.State(approval.state)], approval.get_state_display()
+    if not approval.digest:
+        state, word = NOTHING_ASKED
+    left = approvals.left_words(approval)
     signed = approvals.signatures(approval) if left else []
-    return Gate(name, application, approval, state, word, last, changes, offers, left, signed)
+    return Gate(name, application, approval, state, word, made_it or last, changes, offers, left, signed)
 
 
 def decided_by(decision: Decision) -> str:

@@ -10,7 +10,7 @@ from django.contrib.auth.models import AnonymousUser, User
 from django.db.models import Count, Exists, OuterRef, Q
 from django.utils import timezone
 
-from projects.access import Role
+from projects.access import Role, note_roles
 from projects.models import Membership, Migration, Project, Step, Wave
 from projects.waiting import waits_for_me
 from projects.waiting_entry import Waiting
@@ -136,7 +136,9 @@ def overview(user: User | AnonymousUser) -> dict[str, Any]:
         role = ROLES[Role(membership.role)]
         lines.append(Line(membership.project, role, counts[membership.project_id], mine))
     may_make = user.is_staff or any(membership.role == Role.LEAD for membership in memberships)
-    waiting = waits_for_me(user, {membership.project_id: membership.role for membership in memberships})
+    roles = {membership.project_id: membership.role for membership in memberships}
+    note_roles(user, roles)
+    waiting = waits_for_me(user, roles)
     ahead = [wave for each in waves.values() for wave in each if wave.starts_at and wave.starts_at > now]
     return {
         "waiting": waiting,

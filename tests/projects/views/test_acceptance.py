@@ -102,6 +102,19 @@ def test_the_owner_answers(house: House, asked: Approval, verdict: str, state: s
     assert "I looked at it." in response.content.decode()
 
 
+def test_the_title_names_whose_answer_stands_and_not_the_last_one(house: House, asked: Approval) -> None:
+    Approval.objects.filter(pk=asked.pk).update(needed=2, roles=["owner", "lead"])
+    url, fields = reverse("approval-decide", args=[asked.pk]), {"digest": asked.digest}
+    house.client("lead").post(url, {**fields, "verdict": "reject", "comment": "The shop is slow."})
+    house.client("owner").post(url, {**fields, "verdict": "approve", "comment": ""})
+    asked.refresh_from_db()
+    assert asked.state == "rejected"
+    text = page(house)
+    assert "<h1>Lea Adler said no</h1>" in text and "The shop is slow." in text
+    house.client("lead").post(url, {**fields, "verdict": "approve", "comment": ""})
+    assert "Lea Adler said yes" in page(house)
+
+
 @pytest.mark.parametrize("who", ["lead", "operator", "manager"])
 def test_nobody_signs_for_the_owner(house: House, asked: Approval, who: str) -> None:
     url = reverse("approval-decide", args=[asked.pk])
