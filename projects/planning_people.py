@@ -205,6 +205,7 @@ def save_application(
     _bump_decisions(found)
     if found.owner_id != owner_before:
         _end_handing_over(found, user)
+        _ask_new_owner(found, user)
     return found
 
 
@@ -214,6 +215,16 @@ def _end_handing_over(application: Application, user: User) -> None:
     asked = Approval.objects.filter(application=application, gate=Approval.Gate.SIGN_OFF)
     asked.update(version=F("version") + 1)
     _hand_back(asked, application.project, user, f"{application} has another owner")
+
+
+def _ask_new_owner(application: Application, user: User) -> None:
+    """Whoever owns it now was not told when it was asked, and the reminder may have gone to the owner before."""
+    here = Wave.objects.filter(migrations__application=application, migrations__state=Migration.State.OPEN)
+    asked = Approval.objects.filter(application=application, gate=Approval.Gate.SIGN_OFF, state__in=Approval.ASKED)
+    for approval in asked.filter(wave__in=here).exclude(expires_at__lte=timezone.now()):
+        if application.owner is not None:
+            told = {"owner": application.owner.username}
+            record("approval.new_owner", approval, actor=user, project_id=application.project_id, after=told)
 
 
 def _refuse_circle(application: Application, others: list[Application]) -> None:

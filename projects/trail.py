@@ -37,6 +37,8 @@ WORDS = {
     "checklist.version": "took a newer version into a checklist",
     "defect.follow": "defect went along with its server",
     "approval.stale": "approval needs another look",
+    "approval.void": "go is void",
+    "approval.new_owner": "approval is asked of a new owner",
     "step.done": "step is done",
     "migration.withdraw": "took a server out of the project",
     "cutover.abort": "aborted the cutover",

@@ -8,17 +8,21 @@ from __future__ import annotations
 from datetime import datetime
 
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q
 
 from migrationhub.audit.record import record
 from projects import approvals
-from projects.models import Approval, Hold
+from projects.models import Approval, Hold, Migration
 from projects.notify.outbox import note_once
 
 
 def look(now: datetime) -> None:
     """One pass of the controller. Each is told once, whoever looks at the same time."""
-    due = Approval.objects.filter(remind_at__lte=now, state__in=approvals.ASKED)
+    there = Migration.objects.filter(
+        wave=OuterRef("wave"), application=OuterRef("application"), state=Migration.State.OPEN
+    )
+    # An application that left the wave with all its servers is not decided on there any more.
+    due = Approval.objects.filter(Exists(there), remind_at__lte=now, state__in=approvals.ASKED)
     for approval in due.filter(Q(expires_at=None) | Q(expires_at__gt=now)).select_related("wave", "application"):
         remind(approval)
     tests = Hold.objects.filter(kind=Hold.Kind.UAT, released_at=None, until__lte=now)

@@ -23,6 +23,8 @@ TOLD = frozenset(
         "approval.request",
         "approval.stale",
         "approval.remind",
+        "approval.new_owner",
+        "approval.void",
         "approval.delegate",
         "approval.approve",
         "approval.reject",

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from django.contrib.auth.models import User
 from django.utils import timezone
 
-from projects import policies
+from projects import approvals, policies
 from projects.access import is_handed_over
 from projects.models import (
     Application,
@@ -48,11 +48,14 @@ class Audience:
 
 
 def asked(approval: Approval) -> Audience:
-    """Who may answer: whoever asked may not."""
+    """Who may answer and has not said yes: whoever asked may not, and what somebody said for another is said."""
     roles = set(policies.roles_of(approval)) - {Role.OWNER.value}
-    sign_off = approval.gate == Approval.Gate.SIGN_OFF
-    also = [approval.delegated_to] if is_handed_over(approval) else []
-    return Audience(roles, signers=sign_off, also=also, but=[approval.requested_by])
+    yes = approvals.signatures(approval)
+    said = {approvals.principal(each) for each in yes}
+    signers = approval.gate == Approval.Gate.SIGN_OFF and approval.application.owner_id not in said
+    handed = is_handed_over(approval) and approval.delegated_by_id not in said
+    but = [approval.requested_by, *(each.user for each in yes), *(each.on_behalf_of for each in yes)]
+    return Audience(roles, signers=signers, also=[approval.delegated_to] if handed else [], but=but)
 
 
 @dataclass

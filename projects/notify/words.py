@@ -69,12 +69,14 @@ ASKS = {
     "approval.request": "Your answer is asked for",
     "approval.stale": "Your answer is asked for again, as something changed",
     "approval.remind": "Reminder: your answer is still asked for",
+    "approval.new_owner": "Your answer is asked for, as you own the application now",
 }
 ANSWERS = {
     "approval.approve": "approved",
     "approval.reject": "rejected",
     "approval.more_time": "more time asked for",
     "approval.expire": "expired without an answer: not approved",
+    "approval.void": "counts no more",
 }
 
 
@@ -83,15 +85,20 @@ def _approval(event: AuditEvent, approval: Approval) -> list[Told]:
     path = reverse("approval", args=[approval.pk])
     if event.verb in ASKS:
         title = f"{ASKS[event.verb]}: {approval}"
-        audience = asked(approval)
+        audience = Audience(signers=True) if event.verb == "approval.new_owner" else asked(approval)
         audience.but.append(event.actor)
         return [Told(Kind.ASKED, title, path, audience, event.why, place)]
     if event.verb == "approval.delegate":
         title = f"{_who(event)} handed an answer over to you: {approval}"
         return [Told(Kind.NEXT, title, path, Audience(also=[approval.delegated_to]), event.why, place)]
-    by = f" by {_who(event)}" if event.actor else ""
+    if event.verb == "approval.void" and event.before["state"] not in Approval.OPENS:
+        return []  # nobody has given it: it is asked for when it can be
+    said, by = ANSWERS[event.verb], f" by {_who(event)}" if event.actor else ""
+    came_to = event.after.get("state", Approval.State.APPROVED)
+    if event.verb == "approval.approve" and came_to != Approval.State.APPROVED:
+        said, by = "yes", f"{by}, not approved yet ({Approval.State(came_to).label.lower()})"
     hear = Audience(RUN, signers=True, also=[approval.requested_by], but=[event.actor])
-    return [Told(Kind.ANSWERED, f"{approval}: {ANSWERS[event.verb]}{by}", path, hear, event.why, place)]
+    return [Told(Kind.ANSWERED, f"{approval}: {said}{by}", path, hear, event.why, place)]
 
 
 # -- steps and waves ------------------------------------------------------------------------------------------

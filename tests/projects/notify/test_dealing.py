@@ -11,10 +11,11 @@ from django.db import transaction
 from django.utils import timezone
 
 from migrationhub.audit.record import record
-from projects import approvals
+from projects import approvals, planning_people
 from projects import planning_notices as verbs
 from projects.models import (
     Approval,
+    Decision,
     Defect,
     Hold,
     Membership,
@@ -273,6 +274,65 @@ def test_what_was_answered_or_expired_is_not_reminded(team: Team) -> None:
     approvals.expire(late, timezone.now(), team.project.pk)
     dealing.deal(timezone.now())
     assert "expired without an answer: not approved" in Notice.objects.get().title
+
+
+def asked_titles() -> list[tuple[str, str]]:
+    rows = Part.objects.filter(notice__kind__in=("asked", "answered")).order_by("notice", "user__username")
+    return list(rows.values_list("user__username", "notice__title"))
+
+
+def test_nobody_who_has_said_yes_is_reminded(team: Team, box: Mailbox) -> None:
+    second = make.make_member(team.project, Membership.Role.LEAD, make.make_user("ben", email="ben@example.com"))
+    over = {"needed": 2, "roles": ["lead", "operator"], "runner_may": True, "remind_at": moment(-1)}
+    go = make.make_approval(team.wave, team.application, Approval.Gate.GO, **over)
+    approvals.delegate(go.pk, user=second, to=team.operator)
+    for user, for_whom in ((team.lead, None), (team.operator, second)):
+        Decision.objects.create(approval=go, user=user, on_behalf_of=for_whom, verdict="approve", digest=go.digest)
+    sign_off = make.make_approval(
+        team.wave, team.application, needed=2, roles=["owner", "manager"], remind_at=moment(-1)
+    )
+    Decision.objects.create(approval=sign_off, user=team.owner, verdict="approve", digest=sign_off.digest)
+    Notice.objects.all().delete()
+    clock.look(timezone.now())
+    dealing.deal(timezone.now())
+    reminded = [(who, title[:8]) for who, title in asked_titles()]
+    assert reminded == [("mia", "Reminder")]
+
+
+def test_nobody_is_reminded_of_a_wave_that_the_application_has_left(team: Team) -> None:
+    approval = make.make_approval(team.wave, team.application, remind_at=moment(-1))
+    Migration.objects.filter(pk=team.migration.pk).update(wave=None)
+    clock.look(timezone.now())
+    assert not Notice.objects.exists()
+    Migration.objects.filter(pk=team.migration.pk).update(wave=team.wave)
+    clock.look(timezone.now())
+    assert Notice.objects.get().event.object_id == str(approval.pk)
+
+
+def test_a_yes_that_is_not_enough_is_not_told_as_approved(team: Team, box: Mailbox) -> None:
+    go = make.make_approval(team.wave, team.application, Approval.Gate.GO)
+    for state in ("requested", "approved"):
+        shared = {"actor": team.lead, "project_id": team.project.pk, "before": {"state": "requested"}}
+        record("approval.approve", go, **shared, after={"state": state})
+    dealing.deal(timezone.now())
+    assert list(Notice.objects.order_by("pk").values_list("title", flat=True)) == [
+        "Go for stopping services, Shop: yes by Lea, not approved yet (waits for an answer)",
+        "Go for stopping services, Shop: approved by Lea",
+    ]
+
+
+def test_a_new_owner_is_asked_for_what_was_asked_of_the_one_before(team: Team, box: Mailbox) -> None:
+    application, other = team.application, make.make_wave(team.project)
+    for wave in (team.wave, other):  # nothing of it is in the other wave any more
+        make.make_approval(wave, application)
+    nora = make.make_member(team.project, Membership.Role.OWNER, make.make_user("nora", email="nora@example.com"))
+    values = {"name": application.name, "slug": application.slug, "description": "", "access_note": ""}
+    shared = {"project": team.project, "application": application, "waits_for": [], "user": team.lead}
+    for owner in (team.owner, nora):
+        planning_people.save_application(**shared, **values, owner=owner)
+    dealing.deal(timezone.now())
+    title = "Your answer is asked for, as you own the application now: Sign-off of acceptance testing, Shop"
+    assert asked_titles() == [("nora", title)]
 
 
 def test_a_test_that_is_overdue_is_told_once_for_each_promise(team: Team, box: Mailbox) -> None:
