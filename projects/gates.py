@@ -126,7 +126,7 @@ def _ask_anew(approval: Approval, now: str, subject: dict[str, object], lanes: l
     afresh = approval.state == State.EXPIRED or (not approval.digest and not approval.decisions.all())
     if afresh:
         state = State.REQUESTED
-    why = " ".join(digests.difference(approval.subject, subject)) or "The sign-off is valid again."
+    why = " ".join(digests.difference(approval.subject, subject)) or "It can be given now."
     asked = policies.asked(policies.policy_of(project_id, approval.gate), lanes[0].now)
     with transaction.atomic():
         if approvals.store(approval, state=state, digest=now, subject=subject, **asked):

@@ -165,7 +165,7 @@ def test_why_a_yes_is_not_enough_is_said_in_words(migration, lead, second, sign_
 
 
 @pytest.mark.parametrize("verdict", ["reject", "more_time"])
-def test_a_stand_in_says_no_yes_over_the_owners_own_no(migration, lead, owner, sign_off, verdict: str) -> None:
+def test_a_stand_in_does_not_say_yes_over_the_owners_own_no(migration, lead, owner, sign_off, verdict: str) -> None:
     person = stand_in(migration, lead)
     say(sign_off, owner, verdict)
     assert buttons(migration, person)["sign"] is False and lists(migration, person) == [False, False]

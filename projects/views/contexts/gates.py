@@ -72,7 +72,7 @@ def _gate(gate: str, application: Application, approval: Approval | None, offers
     changes = []
     if last is not None and last.digest != approval.digest:
         changes = digest.difference(last.subject, approval.subject)
-    said = approvals.words(approval).values()
+    said = (*approvals.words(approval).values(), *approval.decisions.all())  # whose word counts first
     made_it = next((each for each in said if each.verdict == BY.get(Approval.State(approval.state))), None)
     state, word = SIGNS[Approval.State(approval.state)], approval.get_state_display()
     if not approval.digest:

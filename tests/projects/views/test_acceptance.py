@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from projects.models import Application, Approval, Decision, Hold, Migration, Step, Wave
+from projects.models import Application, Approval, Decision, Hold, Membership, Migration, Step, Wave
 from servers.models import SyncPoint
 from tests import factories
 
@@ -111,6 +111,10 @@ def test_the_title_names_whose_answer_stands_and_not_the_last_one(house: House, 
     assert asked.state == "rejected"
     text = page(house)
     assert "<h1>Lea Adler said no</h1>" in text and "The shop is slow." in text
+    leads = Membership.objects.filter(user=house.lead)
+    leads.update(role="manager")
+    assert "<h1>Lea Adler said no</h1>" in page(house), "it stands, though it holds nobody's yes any more"
+    leads.update(role="lead")
     house.client("lead").post(url, {**fields, "verdict": "approve", "comment": ""})
     assert "Lea Adler said yes" in page(house)
 
