@@ -23,6 +23,10 @@ class Broken(Exception):
     """The connection ended before the command's exit status came."""
 
 
+class NotRun(Exception):
+    """The log-in ended well without running the command; the message is what it printed."""
+
+
 class BecomeRefused(Exception):
     """sudo refused; the message is what it said."""
 
@@ -69,6 +73,33 @@ class Sudo:
         return BecomeRefused(said[-300:] or f"it ended with status {rc}.")
 
 
+class Mark:
+    """Where the command's own output begins: a log-in shell may print before it (from .bashrc, say).
+
+    Each command says a word first that it alone knows; what comes before that word is not the command's.
+    """
+
+    def __init__(self) -> None:
+        self._word = f"[{secrets.token_hex(8)}]".encode()
+        self._heard = b""
+        self.seen = False
+        self.line = f"printf %s '{self._word.decode()}'\n"
+
+    def hear(self, data: bytes) -> bytes:
+        """What standard output brought → what of it is the command's."""
+        if self.seen:
+            return data
+        before, found, after = (self._heard + data).partition(self._word)
+        self.seen = bool(found)
+        self._heard = b"" if found else before[-_CHUNK:]
+        return after
+
+    @property
+    def unheard(self) -> bytes:
+        """What was printed by a shell that did not get as far as the command: it tells why."""
+        return self._heard
+
+
 class _Capped:
     """Output up to a limit; what exceeds it is read and dropped, so that the command is not held up."""
 
@@ -94,8 +125,11 @@ class _Capped:
 class Execution:
     """Runs one command line on a fresh channel until `deadline` (monotonic seconds)."""
 
-    def __init__(self, channel: paramiko.Channel, stdin: bytes, limit: int, deadline: float, sudo: Sudo | None) -> None:
+    def __init__(
+        self, channel: paramiko.Channel, stdin: bytes, limit: int, deadline: float, mark: Mark, sudo: Sudo | None
+    ) -> None:
         self._channel = channel
+        self._mark = mark
         self._deadline = deadline
         self._sudo = sudo
         self._out, self._err = _Capped(limit), _Capped(limit)
@@ -166,7 +200,7 @@ class Execution:
     def _receive(self) -> bool:
         channel, got = self._channel, False
         if channel.recv_ready():
-            self._out.add(channel.recv(_CHUNK))
+            self._out.add(self._mark.hear(channel.recv(_CHUNK)))
             got = True
         if channel.recv_stderr_ready():
             data = channel.recv_stderr(_CHUNK)
@@ -190,4 +224,8 @@ class Execution:
                 time.sleep(0.02)
         if self._sudo is not None and not self._sudo.ready:
             raise self._sudo.refusal(rc)
+        if not self._mark.seen:
+            self._out.add(self._mark.unheard)
+            if rc == 0:
+                raise NotRun(" ".join(self._out.value().decode("utf-8", "backslashreplace").split())[-300:])
         return Result(rc, self._out.value(), self._err.value(), self._out.truncated or self._err.truncated)

@@ -23,7 +23,7 @@ from servers.remote.base import (
     Unreachable,
 )
 from servers.remote.causes import cause_of
-from servers.remote.execute import BecomeRefused, Broken, Execution, OutOfTime, Sudo
+from servers.remote.execute import BecomeRefused, Broken, Execution, Mark, NotRun, OutOfTime, Sudo
 from servers.remote.login import open_transport, where
 
 _CHANNEL_TIMEOUT = 15.0  # seconds for sshd to open a session on a standing connection
@@ -94,7 +94,8 @@ class SSHConnection:
         place, deadline = where(self.endpoint), time.monotonic() + timeout
         become = root and self.endpoint.become == "sudo" and self.endpoint.username != "root"
         sudo = Sudo(self.endpoint.become_password) if become else None
-        script = ["env", "LC_ALL=C", "sh", "-c", (sudo.ready_line if sudo else "") + _PROLOGUE + text]
+        mark = Mark()
+        script = ["env", "LC_ALL=C", "sh", "-c", (sudo.ready_line if sudo else "") + mark.line + _PROLOGUE + text]
         line = shlex.join([*(sudo.arguments if sudo else ()), *script])
         # paramiko waits without end for some answers: closing the connection frees whoever waits.
         watchdog = threading.Timer(timeout + 2, self._transport.close)
@@ -105,7 +106,7 @@ class SSHConnection:
             if not held:
                 raise OutOfTime
             channel = self._open(min(_CHANNEL_TIMEOUT, timeout))
-            execution = Execution(channel, stdin, limit, deadline, sudo)
+            execution = Execution(channel, stdin, limit, deadline, mark, sudo)
             return execution.run(line.encode("utf-8", "surrogateescape"))
         except OutOfTime:
             self._suspect = True
@@ -120,6 +121,12 @@ class SSHConnection:
                 f"{place}: sudo does not make {self.endpoint.username} root: {refused}",
                 "Correct the sudo password of the credential, or the user's rights in sudoers.",
                 code="ssh.sudo",
+            ) from None
+        except NotRun as shell:
+            raise RemoteProblem(
+                f"{place}: the log-in of {self.endpoint.username} runs no commands. It said: “{shell}”.",
+                "Give the account a shell (usermod -s /bin/sh), or use another account.",
+                code="ssh.shell",
             ) from None
         except (Broken, paramiko.SSHException, EOFError, OSError) as error:
             self._suspect = True
