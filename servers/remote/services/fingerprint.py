@@ -12,6 +12,8 @@ CHANGING = (
     "resolv.conf",
     "ld.so.cache",
     "adjtime",
+    "lvm/archive",  # written with each snapshot, also with those of a sync
+    "lvm/backup",
     ".updated",
     ".pwd.lock",
     "migrationhub",

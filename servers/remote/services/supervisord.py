@@ -251,13 +251,14 @@ class Supervisord:
             if match:
                 pid = re.search(r"pid (\d+)", match[3])
                 found[match[1]] = (match[2], int(pid[1]) if pid else 0)
-            elif line.strip():
-                raise Problem(
-                    f"{self.name}: supervisord does not answer: {' '.join(lines)[-200:]}.",
-                    f"Check that it runs on the host, with {self.directory}/etc/supervisord.conf, then retry.",
-                    code="services.manager",
-                    lasting=False,
-                )
+        # Beside the programs it may print warnings of its Python; without one, what it prints is why.
+        if not found and (said := " ".join(" ".join(lines).split())):
+            raise Problem(
+                f"{self.name}: supervisord does not answer: {said[-200:]}.",
+                f"Check that it runs on the host, with {self.directory}/etc/supervisord.conf, then retry.",
+                code="services.manager",
+                lasting=False,
+            )
         return found
 
     def _override(self, path: str, names: Sequence[str]) -> None:

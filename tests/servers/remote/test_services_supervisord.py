@@ -9,12 +9,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from migrationhub.lib.findings import Problem
 from servers.remote import power
-from servers.remote.base import Connection
+from servers.remote.base import Connection, Result
 from servers.remote.services import ServiceRecord, difference, manager_for, supervisord
 from servers.remote.services import fingerprint as machine_fingerprint
 from servers.remote.ssh import connect
@@ -135,6 +137,33 @@ def test_stopped_held_back_and_proven(host: ProcessHost, connection: Connection,
     manager.unblock(record, names)
     assert "STOPPED" in host.supervisorctl("status", "web")  # known again, and not started by that
     assert machine_fingerprint.machine(connection) == before
+
+
+def test_a_warning_of_its_python_is_no_answer_that_is_missing(
+    connection: Connection, first: ServiceRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warning = b"options.py:13: UserWarning: pkg_resources is deprecated as an API.\n  import pkg_resources\n"
+    run = connection.run
+
+    def warned(command: str, **options: Any) -> Result:
+        said = run(command, **options)
+        if "status 2>&1" not in command:
+            return said
+        start, mark, rest = said.out.rpartition(b"@@ status\n")
+        return replace(said, out=start + mark + warning + rest)
+
+    monkeypatch.setattr(connection, "run", warned)
+    assert seen(manager_for(connection).record()) == seen(first)
+
+
+def test_the_notes_of_a_snapshot_are_no_change_of_the_machine(host: ProcessHost, connection: Connection) -> None:
+    before = machine_fingerprint.machine(connection)
+    for path in ("archive/vg0_00007-1.vg", "backup/vg0"):
+        host.write(f"etc/lvm/{path}", "written by LVM itself")
+    assert machine_fingerprint.machine(connection) == before
+    changed = host.write("etc/lvm/lvm.conf", "by a person")
+    assert machine_fingerprint.machine(connection)["etc"] != before["etc"]
+    changed.unlink()
 
 
 def test_one_that_ignores_sigterm_is_told(connection: Connection, record: ServiceRecord) -> None:
