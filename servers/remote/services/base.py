@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
@@ -30,6 +31,13 @@ class Unit:
     parts: tuple[str, ...] = ()  # go down with it: units that require it, are bound to it or part of it
     processes: tuple[tuple[int, int], ...] = ()  # id and start time in clock ticks: together they name one for good
     file: str = ""
+    ends: bool = False  # a job that runs to its end: Type=oneshot without RemainAfterExit
+    accepts: bool = False  # a socket that starts an instance of its own for each connection
+
+    def serves(self, name: str) -> bool:
+        """Whether a unit of this name serves one connection of this socket: systemd numbers them."""
+        prefix = self.name.removesuffix(".socket").partition("@")[0]
+        return self.accepts and re.fullmatch(rf"{re.escape(prefix)}@\d+-.*\.service", name) is not None
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Unit:
@@ -47,7 +55,7 @@ class ServiceRecord:
     taken_at: str  # ISO 8601, the hub's clock
     boot_id: str
     units: tuple[Unit, ...]
-    listeners: tuple[str, ...] = ()  # "5432 postgres": port and process name, TCP
+    listeners: tuple[str, ...] = ()  # "5432 postgres": port and process names, TCP
     cron: tuple[str, ...] = ()  # crontabs: path and digest
     at_jobs: tuple[str, ...] = ()
     containers: tuple[str, ...] = ()
@@ -96,16 +104,18 @@ class ServiceRecord:
         return list(found.values())
 
     def fingerprint(self) -> str:
-        """Over units, start modes and ports: no process ids, nothing that changes by itself."""
-        text = json.dumps([sorted(self.start_modes().items()), self.lasting_listeners(), sorted(self.cron)])
+        """Over units, start modes and ports: no process ids or names, nothing that changes by itself."""
+        text = json.dumps([sorted(self.start_modes().items()), sorted(self.lasting_ports()), sorted(self.cron)])
         return hashlib.sha256(text.encode()).hexdigest()
 
     def start_modes(self) -> dict[str, str]:
         """Of units with a file; those that a program makes while it runs come and go by themselves."""
         return {unit.name: unit.start_mode for unit in self.units if unit.start_mode not in ("", "transient")}
 
-    def lasting_listeners(self) -> list[str]:
-        return sorted(line for line in self.listeners if int(line.split()[0]) < EPHEMERAL)
+    def lasting_ports(self) -> dict[int, str]:
+        """With a line on who listens: a server that forks for a connection changes that by itself."""
+        lines = ((int(line.split()[0]), line) for line in self.listeners)
+        return {port: line for port, line in lines if port < EPHEMERAL}
 
 
 def unit_name(name: str) -> str:
@@ -123,7 +133,9 @@ def difference(before: ServiceRecord, after: ServiceRecord) -> list[str]:
             words.append(f"{name} is new ({new[name]})")
         elif old[name] != new[name]:
             words.append(f"{name} was {old[name]} and is {new[name]}")
-    words += _lines("listens no more", "listens now", before.lasting_listeners(), after.lasting_listeners())
+    had, has = before.lasting_ports(), after.lasting_ports()
+    words += [f"{had[port]}: listens no more" for port in sorted({*had} - {*has})]
+    words += [f"{has[port]}: listens now" for port in sorted({*has} - {*had})]
     words += _lines("crontab gone or changed", "crontab new or changed", before.cron, after.cron)
     return words
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 # One line per process: id, start time in clock ticks, parent, control group of systemd, name. Kernel threads
 # (children of 2) are left out. A process that ends meanwhile is passed over.
@@ -22,6 +23,11 @@ done
 """
 PORTS = "ss -Hlntup 2>/dev/null || echo absent"
 
+# Control groups of containers: of docker, podman and Kubernetes by their id, of LXC by their name.
+_CONTAINER = re.compile(
+    r"(?:docker|libpod|nerdctl|cri-containerd|crio)[-/]([0-9a-f]{64})|/lxc(?:\.payload[./]|/)([^/]+)"
+)
+
 
 @dataclass(frozen=True)
 class Process:
@@ -33,9 +39,20 @@ class Process:
 
     @property
     def unit(self) -> str:
-        """The systemd unit that it runs in: the last part of the path with a unit's suffix."""
-        parts = [part for part in self.group.split("/") if re.search(r"\.(service|scope|socket|mount|swap)$", part)]
-        return parts[-1] if parts else ""
+        """The machine's own systemd unit that it runs in: the first part of the path below slices, as systemd has it.
+
+        What a container or a user's own manager calls its units is further down and none of the machine's.
+        """
+        first = next((part for part in self.group.split("/") if part and not part.endswith(".slice")), "")
+        return first if re.search(r"\.(service|scope|socket|mount|swap)$", first) else ""
+
+    @property
+    def container(self) -> str:
+        """The container that it runs in, where that is no part of a service of the machine: its id, cut, or name."""
+        if self.unit.endswith(".service") and not self.unit.startswith("user@"):
+            return ""
+        found = _CONTAINER.search(self.group)
+        return (found[1] or "")[:12] or found[2] if found else ""
 
 
 @dataclass(frozen=True)
@@ -50,6 +67,13 @@ class Listener:
         """The port; 0 where it is none."""
         text = self.address.rpartition(":")[2]
         return int(text) if text.isdigit() else 0
+
+    @property
+    def on_loopback(self) -> bool:
+        try:
+            return ipaddress.ip_address(self.address.rpartition(":")[0].strip("[]")).is_loopback
+        except ValueError:
+            return False
 
     @property
     def holder(self) -> str:
@@ -74,7 +98,9 @@ def processes(lines: list[str]) -> list[Process]:
         words = line.split(" ", 4)
         if len(words) == 5 and words[0].isdigit():
             found.append(Process(int(words[0]), int(words[1]), int(words[2]), words[3], words[4]))
-    return found
+    # A machine that is a container itself may see its host's path before each of its own groups.
+    root = next((one.group for one in found if one.pid == 1), "").removesuffix("/init.scope").rstrip("/")
+    return [replace(one, group=one.group[len(root) :]) if one.group.startswith(f"{root}/") else one for one in found]
 
 
 def listeners(lines: list[str]) -> list[Listener]:

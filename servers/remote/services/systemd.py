@@ -65,8 +65,9 @@ class Systemd:
         if starters:  # first, or they bring the service back; they have no stop commands of weight
             findings += self._stop(starters, timeout)
             self._link(RUNTIME, starters)
-        if services and not findings:
-            findings += self._stop(services, timeout)
+        working = services + self._connections(starters)
+        if working and not findings:
+            findings += self._stop(working, timeout)
         if not findings:  # only now: a unit that is blocked first loses its ExecStop with the reload
             self._link(RUNTIME, services)
         return findings
@@ -107,7 +108,9 @@ class Systemd:
             for unit, state in active.items()
         ]
         down = [unit for unit in units if unit.name not in active]
-        return findings + self._processes(down, seen.get("processes", [])) + self._ports(units, seen.get("ports", []))
+        processes = look.processes(seen.get("processes", []))
+        findings += self._processes(down, processes) + self._containers(processes)
+        return findings + self._ports(units, seen.get("ports", []))
 
     def restore(self, record: ServiceRecord, names: Sequence[str]) -> list[Finding]:
         units = record.group(names)
@@ -115,6 +118,8 @@ class Systemd:
         findings = []
         backwards = list(reversed(units))
         for unit in sorted(backwards, key=lambda one: _START_ORDER.get(one.kind, 2)):
+            if comes_and_goes(record, unit):
+                continue
             verb = "start" if unit.active else "stop"
             done = self.connection.run(["systemctl", verb, "--", unit.name], timeout=150)
             if done.rc:
@@ -123,7 +128,8 @@ class Systemd:
         now = self.record()
         for unit in units:
             seen = now.unit(unit.name)
-            if seen is None or seen.active != unit.active or seen.start_mode != unit.start_mode:
+            as_active = seen is not None and (seen.active == unit.active or comes_and_goes(record, unit))
+            if seen is None or not as_active or seen.start_mode != unit.start_mode:
                 is_now = f"{seen.state}, {seen.start_mode}" if seen else "gone"
                 findings.append(self._not_restored(unit, f"was {unit.state}, {unit.start_mode} and is {is_now}"))
         return findings
@@ -140,13 +146,24 @@ class Systemd:
             states[values.get("Id", "")] = f"{values.get('ActiveState')}/{values.get('SubState')}"
         return {name: states.get(name, "inactive/dead") for name in names}
 
-    def _processes(self, units: Sequence[Unit], lines: list[str]) -> list[Finding]:
-        """Processes in the units' control groups, and recorded ones wherever they are now."""
+    def _connections(self, starters: Sequence[Unit]) -> list[Unit]:
+        """What serves a connection each of these sockets: it goes on when the socket is stopped."""
+        patterns = [f"{unit.name.removesuffix('.socket').partition('@')[0]}@*" for unit in starters if unit.accepts]
+        if not patterns:
+            return []
+        listing = ["systemctl", "list-units", "--no-legend", "--plain", "--full", "--type=service", "--", *patterns]
+        names = [line.split()[0] for line in self.connection.run(listing, check=True).text.splitlines() if line.strip()]
+        served = [name for name in names if any(unit.serves(name) for unit in starters)]
+        return [Unit(name, "service", active=True, state="") for name in served]
+
+    def _processes(self, units: Sequence[Unit], processes: Sequence[look.Process]) -> list[Finding]:
+        """Processes in the control groups of units and of what serves their connections, and recorded ones anywhere."""
         names = {unit.name for unit in units}
         recorded = {process: unit.name for unit in units for process in unit.processes}
         findings = []
-        for process in look.processes(lines):
-            unit = process.unit if process.unit in names else recorded.get((process.pid, process.started))
+        for process in processes:
+            within = process.unit in names or any(unit.serves(process.unit) for unit in units)
+            unit = process.unit if within else recorded.get((process.pid, process.started))
             if unit:
                 findings.append(
                     running(
@@ -157,6 +174,20 @@ class Systemd:
                     )
                 )
         return findings
+
+    def _containers(self, processes: Sequence[look.Process]) -> list[Finding]:
+        """Containers that no stopped service took down: they stand in no list of services and write all the same."""
+        first = {one.container: one for one in reversed(processes) if one.container}
+        return [
+            running(
+                "services.container",
+                f"{self.name}: container {name} still runs (process {one.pid}, {one.name}).",
+                f"Stop it on the machine (podman stop, docker stop, or kill {one.pid}), then retry."
+                " Start it there again if the cutover is taken back: that starts services alone.",
+                name,
+            )
+            for name, one in sorted(first.items())
+        ]
 
     def _ports(self, units: Sequence[Unit], lines: list[str]) -> list[Finding]:
         owners = {port: unit.name for unit in units for port in unit.ports}
@@ -249,6 +280,15 @@ class Systemd:
         for directory in directories:
             script += f"rmdir {directory} 2>/dev/null\n"  # only where nothing is left in it
         self._script(f"{script}systemctl daemon-reload\n")
+
+
+def comes_and_goes(record: ServiceRecord, unit: Unit) -> bool:
+    """Whether it was active or not is nothing to bring back: a job that ends, or what was down until it is called for.
+
+    To run a job once more is for its timer or for people, and one that its timer has begun is not cut.
+    """
+    starters = [record.unit(name) for name in unit.activators]
+    return unit.ends or (not unit.active and any(starter is not None and starter.active for starter in starters))
 
 
 def _safe(name: str) -> str:

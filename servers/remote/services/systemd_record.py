@@ -32,8 +32,8 @@ kinds=service,socket,timer,path
 say boot; cat /proc/sys/kernel/random/boot_id
 say files; systemctl list-unit-files --no-legend --no-pager --plain --full --type=$kinds
 say units
-systemctl show --no-pager -p Id,LoadState,ActiveState,SubState,UnitFileState,MainPID,TriggeredBy,FragmentPath \
-  -p RequiredBy,BoundBy,ConsistsOf '*.service' '*.socket' '*.timer' '*.path'
+systemctl show --all --no-pager -p Id,LoadState,ActiveState,SubState,UnitFileState,MainPID,TriggeredBy,FragmentPath \
+  -p RequiredBy,BoundBy,ConsistsOf,Type,RemainAfterExit,Accept '*.service' '*.socket' '*.timer' '*.path'
 say processes
 {look.PROCESSES}
 say listeners
@@ -52,22 +52,43 @@ exit 0
 
 
 def take(connection: Connection) -> ServiceRecord:
-    """All services, sockets, timers and paths; cron, at and containers."""
+    """All services, sockets, timers and paths; cron, at and containers.
+
+    Also what is down, and how: a service that waits for its timer has that timer to be stopped with it.
+    """
     result = connection.run(["sh", "-s"], stdin=_SCRIPT.encode(), timeout=120, limit=16 << 20, check=True)
     found = look.sections(result.text)
+    running = look.processes(found.get("processes", []))
     processes: dict[str, list[look.Process]] = {}
-    for process in look.processes(found.get("processes", [])):
+    for process in running:
         processes.setdefault(process.unit, []).append(process)
     listeners = [one for one in look.listeners(found.get("listeners", [])) if one.protocol == "tcp"]
+    logged_in = {process.pid for process in running if _of_log_in(process)}
+    units = list(_units(found, processes, listeners))
+    accepting = [unit for unit in units if unit.accepts]
     return ServiceRecord(
         taken_at=datetime.now(UTC).isoformat(),
         boot_id="".join(found.get("boot", [])).strip(),
-        units=tuple(_units(found, processes, listeners)),
-        listeners=tuple(sorted({f"{one.number} {one.holder}" for one in listeners})),
+        units=tuple(unit for unit in units if not any(socket.serves(unit.name) for socket in accepting)),
+        listeners=tuple(
+            sorted({f"{one.number} {one.holder}" for one in listeners if not _passing(one, logged_in)}),
+        ),
         cron=tuple(_cron(line) for line in found.get("cron", []) if line),
         at_jobs=tuple(line for line in found.get("at", []) if line),
         containers=tuple(line for line in found.get("containers", []) if line),
     )
+
+
+def _of_log_in(process: look.Process) -> bool:
+    """Also where no log-in gets a scope of its own: then its sshd is told from the daemon by its parent."""
+    return process.group.startswith("/user.slice/") or (
+        process.name in ("sshd", "sshd-session") and process.parent != 1
+    )
+
+
+def _passing(listener: look.Listener, logged_in: set[int]) -> bool:
+    """A port that SSH forwards, or that somebody tries on loopback: it comes and goes with who is logged in."""
+    return listener.on_loopback and bool(listener.pids) and {*listener.pids} <= logged_in
 
 
 def _cron(line: str) -> str:
@@ -85,6 +106,8 @@ def _units(
         name = shown.get("Id", "")
         if not name or name.startswith((*OURS, *PASSING)) or shown.get("LoadState") in ("not-found", None):
             continue
+        if shown.get("ActiveState") == "inactive" and name not in modes and not shown.get("TriggeredBy"):
+            continue  # an instance that is in memory for the moment
         seen.add(name)
         yield _unit(name, shown, modes, processes.get(name, []), listeners)
     for name, mode in modes.items():
@@ -116,6 +139,8 @@ def _unit(
         parts=tuple(dict.fromkeys(part for part in below if _is_kind(part))),
         processes=tuple((process.pid, process.started) for process in processes),
         file=shown.get("FragmentPath", ""),
+        ends=shown.get("Type") == "oneshot" and shown.get("RemainAfterExit") == "no",
+        accepts=shown.get("Accept") == "yes",
     )
 
 

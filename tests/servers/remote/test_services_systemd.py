@@ -13,75 +13,12 @@ from migrationhub.lib.findings import Level, Problem
 from servers.remote.base import Connection
 from servers.remote.services import ServiceRecord, difference, manager_for
 from servers.remote.services.base import Unit
-from servers.remote.ssh import connect
+from servers.remote.ssh import SSHConnection, connect
 from tests.fixtures_nspawn import NspawnHost
 from tests.patience import wait_until
+from tests.servers.remote.application import APPLICATION
 
-# shop listens and is brought back by a timer; part goes down with it; stubborn hears no SIGTERM; leaver leaves a
-# child behind; phoenix is started again and again by a helper, as by a monitoring agent.
-APPLICATION = r"""
-unit() { cat >/etc/systemd/system/$1; }
-cat >/usr/local/bin/listen <<'E'
-#!/usr/bin/perl
-use IO::Socket::INET;
-my $s = IO::Socket::INET->new(LocalPort => $ARGV[0], Listen => 5, ReuseAddr => 1) or die "no port: $!";
-sleep 1 while 1;
-E
-chmod 755 /usr/local/bin/listen
-unit shop.service <<'E'
-[Service]
-ExecStart=/usr/local/bin/listen 7001
-ExecStop=/bin/sh -c 'echo orderly >>/var/tmp/shop-stopped'
-Restart=always
-RestartSec=100ms
-[Install]
-WantedBy=multi-user.target
-E
-unit shop.timer <<'E'
-[Timer]
-OnCalendar=*:*:*
-AccuracySec=10ms
-[Install]
-WantedBy=timers.target
-E
-unit part.service <<'E'
-[Unit]
-Requires=shop.service
-After=shop.service
-[Service]
-ExecStart=/bin/sleep infinity
-[Install]
-WantedBy=multi-user.target
-E
-unit stubborn.service <<'E'
-[Service]
-ExecStart=/bin/sh -c 'trap "" TERM; while :; do sleep 1; done'
-TimeoutStopSec=600
-E
-unit leaver.service <<'E'
-[Service]
-ExecStart=/bin/sh -c 'sleep 601 & exec sleep infinity'
-KillMode=process
-E
-unit phoenix.service <<'E'
-[Service]
-ExecStart=/bin/sleep infinity
-E
-unit helper.service <<'E'
-[Service]
-ExecStart=/bin/sh -c 'while :; do systemctl start phoenix.service; sleep 0.2; done'
-E
-unit sleepy.service <<'E'
-[Service]
-ExecStart=/bin/sleep infinity
-[Install]
-WantedBy=multi-user.target
-E
-systemctl daemon-reload
-systemctl -q enable --now shop.service shop.timer part.service
-systemctl start stubborn.service leaver.service phoenix.service
-systemctl -q enable sleepy.service
-"""
+BEGUN = ("activating", "active")  # of a job that runs, and of a service
 
 
 @pytest.fixture(scope="module")
@@ -263,6 +200,71 @@ def test_a_port_that_another_process_holds_is_told(connection: Connection, recor
     connection.run("systemctl stop squatter.service", check=True)
     assert [(one.code, one.subject) for one in findings] == [("services.port", "shop.service")]
     assert "7001" in findings[0].text
+
+
+def test_what_serves_a_connection_is_no_change_and_ends_with_its_socket(connection: Connection) -> None:
+    manager = manager_for(connection)
+    connection.run("systemctl start agent.socket", check=True)
+    record = manager.record()
+    try:
+        connection.run(
+            "perl -MIO::Socket::INET -e '$s = IO::Socket::INET->new(\"127.0.0.1:7006\"); sleep 605'"
+            " >/dev/null 2>&1 </dev/null &\ntimeout 60 sh -c 'until pgrep -xf \"/bin/sleep 602\"; do sleep 0.1; done'",
+            check=True,
+        )
+        assert (difference(record, manager.record()), manager.record().fingerprint()) == ([], record.fingerprint())
+        connection.run("systemctl stop agent.socket", check=True)
+        left = manager.prove(record, ["agent.socket"])
+        assert [one.code for one in left] == ["services.process"] and left[0].subject.startswith("agent@0-")
+        assert manager.stop_one(record, "agent.socket", 60) == manager.prove(record, ["agent.socket"]) == []
+        assert connection.run("pgrep -xf '/bin/sleep 602'").rc == 1
+        assert manager.restore(record, ["agent.socket"]) == []
+        assert state(connection, "agent.socket") == "active"
+    finally:
+        connection.run("systemctl stop agent.socket 'agent@*'; pkill -f 7006")
+
+
+def test_a_port_that_somebody_forwards_is_no_change(connection: Connection) -> None:
+    assert isinstance(connection, SSHConnection)
+    record = manager_for(connection).record()
+    connection._transport.request_port_forward("127.0.0.1", 6010)
+    connection.run(held(6010), timeout=90, check=True)
+    again = manager_for(connection).record()
+    connection._transport.cancel_port_forward("127.0.0.1", 6010)
+    assert (difference(record, again), again.fingerprint()) == ([], record.fingerprint())
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_what_comes_and_goes_by_itself_is_left_as_its_timer_has_it(connection: Connection, running: bool) -> None:
+    """The timers' time is behind them: both begin at once when these are started again."""
+    manager, names = manager_for(connection), ["job", "later"]
+    connection.run("systemctl start job.timer later.timer", check=True)
+    try:
+        wait_until(lambda: (state(connection, "job.service"), state(connection, "later.service")) == BEGUN)
+        if not running:
+            connection.run("systemctl stop job.service later.service", check=True)
+        record = manager.record()
+        assert (record.need("job").active, record.need("later").active) == (running, running)
+        assert manager.stop(record, names, timeout=60) == manager.prove(record, names) == []
+        connection.run(": >/var/tmp/job", check=True)
+        assert manager.restore(record, names) == []
+        wait_until(lambda: (state(connection, "job.service"), state(connection, "later.service")) == BEGUN)
+        assert manager.restore(record, names) == []  # a retry cuts nothing
+        assert (state(connection, "job.service"), state(connection, "later.service")) == BEGUN
+        assert connection.run("cat /var/tmp/job").text == "begun\n"
+    finally:
+        connection.run("systemctl stop job.timer later.timer job.service later.service; systemctl reset-failed")
+
+
+def test_a_container_that_no_service_holds_is_told(connection: Connection) -> None:
+    manager = manager_for(connection)
+    scope = f"libpod-{'0123456789abcdef' * 4}.scope"
+    run = f"systemd-run -q --scope --unit={scope} --slice=machine.slice sleep 606 >/dev/null 2>&1 </dev/null &"
+    connection.run(f"{run}\ntimeout 60 sh -c 'until systemctl -q is-active {scope}; do sleep 0.1; done'", check=True)
+    findings = manager.prove(manager.record(), ["sleepy"])
+    connection.run(f"systemctl stop {scope}", check=True)
+    assert [(one.code, one.subject) for one in findings] == [("services.container", "0123456789ab")]
+    assert "sleep" in findings[0].text and "podman stop" in findings[0].act
 
 
 def test_restore_tells_what_does_not_come_back(connection: Connection, record: ServiceRecord) -> None:
