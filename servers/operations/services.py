@@ -60,7 +60,8 @@ class RecordServices(Operation):
                 " Correct the list of services in the plan, then retry.",
                 "services.unknown",
             )
-        return job.memo, done(f"{len(taken['record']['units'])} units recorded.", **taken)
+        words = f"{len(taken['record']['units'])} units recorded. {beside_units(taken['record'])}"
+        return job.memo, done(words.strip(), **taken)
 
     def finish(self, run: Run, progress: Progress) -> None:
         if progress.state == "succeeded":
@@ -70,6 +71,21 @@ class RecordServices(Operation):
 def unknown_services(names: list[str], record: dict[str, Any]) -> list[str]:
     known = {unit["name"] for unit in record["units"]}
     return [name for name in names if name not in known and f"{name}.service" not in known]
+
+
+def beside_units(record: dict[str, Any]) -> str:
+    """What may write and stands in no list of services, with what to do about it; "" where there is none."""
+    words, containers, jobs = [], record.get("containers", []), len(record.get("at_jobs", []))
+    if containers:
+        more = f" and {len(containers) - 5} more" if len(containers) > 5 else ""
+        words.append(
+            f"Containers run on the source: {', '.join(containers[:5])}{more}. The stop fails while one still runs:"
+            " list the service that ends it, or stop it by hand before."
+        )
+    if jobs:
+        wait = "1 job waits" if jobs == 1 else f"{jobs} jobs wait"
+        words.append(f"{wait} in at: list atd, or what is due runs after the stop.")
+    return " ".join(words)
 
 
 class CompareServices(Operation):

@@ -14,6 +14,7 @@ from projects.lanes import application_lanes, lane_of
 from projects.models import Action, Hold, Migration, Step, StepAttempt
 from projects.steps.base import Lane
 from servers.models import Probe, ProbeResult, Run, RunEvent, ServiceRecord
+from servers.operations.services import beside_units
 
 from .checks import passable, shown
 from .gates import defects_of, gates_of, open_holds, passes_of
@@ -153,6 +154,7 @@ def data(lane: Lane, records: Records) -> dict[str, Any]:
         "syncs": records.syncs.get(migration.target_id or 0, []),
         "record": record,
         "services": services_of(record, list(migration.services)),
+        "beside": beside_units(record.record) if record else "",
         "stopped": lane.over(Step.Kind.STOP),
         "probes": probe_rows(records, migration.source_id),
         "placement": records.placements.get(migration.target_id or 0),

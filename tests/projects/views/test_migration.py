@@ -127,6 +127,15 @@ def test_services_as_recorded_and_their_order(house: House) -> None:
     assert "not recorded" in second
 
 
+def test_what_runs_beside_the_services_is_shown_with_them(house: House) -> None:
+    Migration.objects.filter(pk=house.migration.pk).update(services=["nginx.service"])
+    record = {"units": [], "containers": ["podman web <shop>"], "at_jobs": ["3 Tue root", "4 Wed root"]}
+    factories.make_service_record(house.migration.source, record=record)
+    services = page(house).split('id="services-h"', 1)[1].split("</section>", 1)[0]
+    assert "podman web &lt;shop&gt;. The stop fails while one still runs" in services
+    assert "2 jobs wait in at: list atd" in services
+
+
 def test_holds_are_listed_and_released_here(house: House) -> None:
     hold = Hold.objects.create(
         kind=Hold.Kind.PERSON, project=house.project, migration=house.migration, why="backup first", by=house.lead

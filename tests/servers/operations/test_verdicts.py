@@ -8,6 +8,7 @@ import pytest
 
 from servers.models import Credential, NameServer, Run
 from servers.operations import dns as operation
+from servers.operations import services
 from servers.operations.base import Job
 from servers.operations.dns import Dns
 from servers.operations.probe import AskProbes
@@ -34,6 +35,24 @@ def test_without_a_probe_nothing_has_passed(must_pass: bool, state: State) -> No
     _, progress = AskProbes().advance(Job(run, lambda endpoint: pytest.fail("nothing to ask")))
     assert progress.state == state
     assert progress.result["all"] == 0 and "nothing was asked" in progress.reason
+
+
+@pytest.mark.parametrize(
+    ("beside", "words"),
+    [
+        ({}, "0 units recorded."),
+        ({"containers": ["docker web nginx"]}, "source: docker web nginx. The stop fails while one still runs"),
+        ({"at_jobs": ["3 Tue root"]}, "0 units recorded. 1 job waits in at: list atd"),
+    ],
+)
+def test_a_record_tells_what_no_list_of_services_stops(
+    monkeypatch: pytest.MonkeyPatch, beside: dict[str, Any], words: str
+) -> None:
+    monkeypatch.setattr(services, "take", lambda job: {"record": {"units": [], **beside}})
+    run = factories.make_run("record_services", parameters={"services": []})
+    _, progress = services.RecordServices().advance(Job(run, lambda endpoint: pytest.fail("not by SSH")))
+    assert words in progress.reason
+    assert bool(beside) or progress.reason == words
 
 
 @pytest.fixture
