@@ -16,6 +16,7 @@ class Faults:
     """A list of orders, each `{"kind", "method", "path" (regular expression), "times", "seconds", …}`.
 
     Kinds of answers: `500`, `429` (with `retry_after`), `503`, `html` (a proxy's page, `status` 502 unless given),
+    `bare` (no body at all, `status` 404 unless given),
     `refused` (success: false, `status` 200 unless given, `msg`, `errors`), `slow` (`delay` s, then as usual),
     `cut_before` (closed, nothing done), `cut_after` (done, then closed), `expire` (all tokens end). Kind `act` makes
     an act of name `act` end in failure with `message`. `times` counts down (1 unless given); `seconds` from the

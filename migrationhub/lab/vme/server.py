@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import traceback
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -20,7 +21,7 @@ from migrationhub.lab.vme.tls import server_context
 
 Json = dict[str, Any]
 LIMIT = 4 << 20
-HTML = "<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1>nginx</body></html>"
+HTML = "<html><head><title>{0}</title></head><body><h1>{0}</h1>nginx</body></html>"
 
 
 class Server:
@@ -160,7 +161,10 @@ class Handler(BaseHTTPRequestHandler):
         elif kind == "503":
             self._send(503, {"msg": "Service Unavailable - We're temporarily offline for maintenance."})
         elif kind == "html":
-            self._page(int(fault.get("status", 502)), HTML)
+            status = HTTPStatus(fault.get("status", 502))
+            self._page(status, HTML.format(f"{status.value} {status.phrase}"))
+        elif kind == "bare":
+            self._page(int(fault.get("status", 404)), "")
         elif kind == "refused":
             refusal = {"success": False, "msg": fault.get("msg", "No"), "errors": fault.get("errors", {})}
             self._send(int(fault.get("status", 200)), refusal)

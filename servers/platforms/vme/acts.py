@@ -157,7 +157,7 @@ class Act:
         try:
             answer = self.client.get(f"/api/instances/{external_id}", {"details": "true"})
         except Refused as problem:
-            if problem.status == 404 or "not found" in problem.text.lower():
+            if problem.code == "platform.missing":
                 raise Gone(external_id) from None
             raise
         body = answers.obj(answer.get("instance"))

@@ -14,6 +14,8 @@ from servers.platforms.base import PlatformProblem
 
 LIMIT = 400  # characters of an appliance's own words in a sentence
 Json = dict[str, Any]
+# What we ask for by its id; “User not found” is about ourselves.
+_MISSING = re.compile(r"\b(instance|execution request|resource) not found", re.IGNORECASE)
 
 # Field of HPE's `errors` → what a person does about it.
 FIELD_ACTS = {
@@ -35,6 +37,7 @@ STATUS_ACTS = {
     502: "It is asked again for a while; if that does not help, check the proxy in front of the appliance, then retry.",
     503: "It is asked again for a while; the appliance may be in maintenance: retry when that is over.",
 }
+PROXY_ACT = "Check the address and the proxy in front of the appliance."
 
 
 class Refused(PlatformProblem):
@@ -88,6 +91,17 @@ def own_words(body: Json) -> str:
             parts.append(body[key])
             break
     return "; ".join(parts)[:LIMIT]
+
+
+def says_missing(body: Json, status: int) -> bool:
+    """Whether the appliance itself says that what was asked for is not there.
+
+    HPE's 404 has a `msg`; one without, or without a body, is a gateway's and says nothing of what the appliance has.
+    """
+    words = body.get("msg")
+    if not isinstance(words, str):
+        return False
+    return status == 404 or (status == 200 and _MISSING.search(words) is not None)
 
 
 def act_for(status: int, fields: Iterable[str]) -> str:

@@ -158,7 +158,7 @@ class Delete(OnInstance):
         try:
             memo, _ = self.send("DELETE", self.path, memo=memo, params=params)
         except Refused as problem:
-            if problem.status != 404:
+            if problem.code != "platform.missing":
                 raise
             memo = {**memo, "asked_at": self.client.clock()}
         return memo, self.running("deleting")

@@ -197,7 +197,7 @@ class Client:
         if body is None:  # a proxy's page: its 404 says nothing of what the appliance has
             raise Refused(
                 self._said(None, page, status),
-                "Check the address and the proxy in front of the appliance.",
+                answers.PROXY_ACT,
                 code="platform.answer",
                 status=0,
                 fields={},
@@ -216,11 +216,12 @@ class Client:
 
     def _refusal(self, body: Json, status: int) -> Refused:
         fields = {name: self.scrub(text) for name, text in answers.field_messages(body).items()}
-        code = {401: "platform.login", 403: "platform.permission", 404: "platform.missing", 409: "platform.conflict"}
+        code = {401: "platform.login", 403: "platform.permission", 404: "platform.answer", 409: "platform.conflict"}
+        missing = answers.says_missing(body, status)
         return Refused(
             self._said(body, "", status),
-            answers.act_for(status, fields),
-            code=code.get(status, "platform.refused"),
+            answers.PROXY_ACT if status == 404 and not missing else answers.act_for(status, fields),
+            code="platform.missing" if missing else code.get(status, "platform.refused"),
             status=status,
             fields=fields,
         )
@@ -266,6 +267,10 @@ class Client:
                     return self._grant(refresh_grant(old))
                 except Refused:
                     pass  # the refresh token has ended too: the password is what remains
+                except Unavailable as problem:
+                    if problem.code in ("platform.wait", "platform.busy", "platform.unreachable"):
+                        raise
+                    # It does not come to terms with this refresh token; it may with the password.
         return self._grant(password_grant(self.access.username, self.access.password))
 
     def _grant(self, form: dict[str, str]) -> Token:
@@ -275,7 +280,7 @@ class Client:
                 body = self._read(answer, "POST", "/oauth/token")
                 break
             except Refused as problem:
-                if form["grant_type"] == "password" and problem.status in (400, 401, 403):
+                if form["grant_type"] == "password" and problem.status:
                     raise self._login_refused(problem) from None
                 raise
             except Unavailable as problem:

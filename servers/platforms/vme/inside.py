@@ -30,7 +30,7 @@ class Execute(OnInstance):
             try:
                 answer = self.client.get(f"/api/execution-request/{unique_id}")
             except Refused as problem:
-                if problem.status != 404:
+                if problem.code != "platform.missing":
                     raise
                 return self.lost()
             return self.state_of(answers.obj(answer.get("executionRequest")))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from servers.platforms.base import Nic
+from servers.platforms.base import Nic, PlatformProblem
 from servers.platforms.vme.acts import UNSURE
 from servers.platforms.vme.platform import VmePlatform
 from servers.progress import State
@@ -255,12 +256,40 @@ def test_an_instance_that_vanishes_between_look_and_act_is_missing(standin: Stan
         assert progress.state == State.FAILED and progress.code == "instance.missing"
 
 
-def test_a_proxys_404_page_is_not_taken_for_a_deleted_instance(standin: StandIn) -> None:
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [
+        ({"kind": "html", "status": 404, "path": "/api/instances/"}, "platform.answer"),
+        ({"kind": "bare", "status": 404, "path": "/api/instances/"}, "platform.answer"),
+        ({"kind": "refused", "status": 404, "path": "/oauth/token", "msg": "User not found"}, "platform.login"),
+        ({"kind": "refused", "path": "/oauth/token", "msg": "User not found"}, "platform.login"),
+        ({"kind": "html", "status": 404, "path": "/oauth/token"}, "platform.answer"),
+        ({"kind": "refused", "path": "/api/instances/", "msg": "User not found"}, "platform.refused"),
+    ],
+    ids=["proxy's page", "no body", "log-in 404", "log-in 200", "log-in page", "user"],
+)
+def test_only_the_appliances_own_word_makes_an_instance_deleted(
+    standin: StandIn, fault: dict[str, Any], code: str
+) -> None:
     external_id = made(standin)
+    standin.order({**fault, "times": 99})
     platform = standin.platform(sleep=lambda seconds: None)
-    standin.order({"kind": "html", "status": 404, "path": "/api/instances/", "times": 1})
+    with pytest.raises(PlatformProblem) as caught:
+        platform.get(external_id)
+    assert caught.value.code == code
+    _, progress = platform.advance_delete("k", external_id, {})
+    assert (progress.state, progress.code) == (State.FAILED, code)
     progress = platform.observe_delete("k", external_id, {"asked_at": 0.0})
-    assert progress.state == State.RUNNING and progress.code == "platform.answer" and "page" in progress.reason
+    assert (progress.state, progress.code) == (State.RUNNING, code)
+
+
+@pytest.mark.parametrize("status", [404, 200])
+def test_an_instance_that_the_appliance_does_not_find_is_gone(standin: StandIn, status: int) -> None:
+    """Both forms are HPE's: a 404, and a 200 with `success` false."""
+    external_id = made(standin)
+    platform = standin.platform()
+    standin.order({"kind": "refused", "status": status, "path": "/api/instances/", "msg": "Instance not found"})
+    assert platform.get(external_id) is None
 
 
 def test_a_script_that_the_appliance_forgot_is_lost(standin: StandIn) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 import pytest
 import responses
+from requests import PreparedRequest
 
 from servers.platforms import platform
 from servers.platforms.base import PlatformAccess, PlatformProblem
@@ -143,6 +146,26 @@ def test_where_the_refresh_token_ended_too_the_password_is_used(standin: StandIn
     with standin.appliance.store.lock:
         standin.appliance.store.state["tokens"].clear()
     assert client.get("/api/whoami")["user"]["username"] == client.access.username
+
+
+def test_an_appliance_that_fails_over_a_refresh_token_is_given_the_password() -> None:
+    clock = Clock()
+    client = Client(PlatformAccess("VME", "https://vme.example.com", "u", "p"), clock=clock, sleep=clock.sleep)
+    grants: list[str] = []
+
+    def grant(request: PreparedRequest) -> tuple[int, dict[str, str], str]:
+        grants.append(dict(parse_qsl(str(request.body)))["grant_type"])
+        if grants[-1] == "refresh_token":
+            return 500, {}, "{}"
+        return 200, {}, json.dumps({"access_token": f"a{len(grants)}", "refresh_token": "r", "expires_in": 300})
+
+    with responses.RequestsMock() as http:
+        http.add_callback("POST", "https://vme.example.com/oauth/token", grant)
+        http.get("https://vme.example.com/api/whoami", json={"user": {"username": "u"}})
+        client.get("/api/whoami")
+        clock.now += 299
+        assert client.get("/api/whoami")["user"]
+    assert grants[0] == grants[-1] == "password" and "refresh_token" in grants
 
 
 def test_a_changing_request_survives_an_expired_token_and_is_sent_once(standin: StandIn) -> None:
