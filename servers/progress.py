@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -90,3 +90,16 @@ class Progress:
     @property
     def ended(self) -> bool:
         return self.state not in (State.RUNNING, State.SCHEDULED)
+
+
+def storable(value: Any) -> Any:
+    """The same without NUL characters, which PostgreSQL takes in no text and no JSON. Machines and probes send them."""
+    if isinstance(value, str):
+        return value.replace("\0", "\N{REPLACEMENT CHARACTER}") if "\0" in value else value
+    if isinstance(value, dict):
+        return {storable(key): storable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(storable, value))
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{each.name: storable(getattr(value, each.name)) for each in fields(value)})
+    return value

@@ -22,7 +22,7 @@ from django.utils import timezone
 from migrationhub.lib.findings import Problem
 from servers.models import Change, Lease, Run, RunEvent
 from servers.models.server import Server
-from servers.progress import Memo, Progress
+from servers.progress import Memo, Progress, storable
 
 State = Run.State
 Level = RunEvent.Level
@@ -83,7 +83,7 @@ def request(
 
 
 def note(run_id: int, text: str, level: str = Level.INFO) -> None:
-    RunEvent.objects.create(run_id=run_id, text=text, level=level)
+    RunEvent.objects.create(run_id=run_id, text=storable(text), level=level)
 
 
 def cancel(run_id: int) -> bool:
@@ -223,9 +223,10 @@ def _store(run: Run, progress: Progress, *, memo: Memo | None, held: bool, finis
     from servers.operations import operation  # operations use the ledger's models: import when needed
 
     now = timezone.now()
+    progress = storable(progress)
     changes = _changes(run, progress, now)
     if memo is not None:
-        changes["memo"] = memo
+        changes["memo"] = storable(memo)
     mine = _in_hand(run) if held else _as_looked_at(run)
     if held:
         changes |= NO_ACT
@@ -277,7 +278,7 @@ def contact_lost(run: Run, problem: Problem, *, held: bool) -> None:
     now = timezone.now()
     changes: dict[str, Any] = {
         "contact_lost_since": run.contact_lost_since or now,
-        "reason": f"{problem.text} {problem.act}".strip(),
+        "reason": storable(f"{problem.text} {problem.act}".strip()),
         "code": problem.code[:60],
         "rate": None,
         "check_at": now + timedelta(seconds=5),

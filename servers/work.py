@@ -14,7 +14,7 @@ from servers.away import AWAY, written
 from servers.models import Run
 from servers.operations import operation
 from servers.operations.base import Job, failed
-from servers.progress import Progress
+from servers.progress import Memo, Progress
 from servers.remote.ssh import Pool
 
 log = logging.getLogger(__name__)
@@ -67,7 +67,19 @@ def act(run: Run, pool: Pool) -> None:
     except AWAY:
         raise  # nothing can be written now
     except Exception as error:  # noqa: BLE001
-        job.memo = memo
+        _end_unstored(run, job, memo, error)
+
+
+def _end_unstored(run: Run, job: Job, memo: Memo, error: Exception) -> None:
+    """The outcome could not be written. The run ends with what the act remembers, or, where it is the memo that
+    cannot be written, with what was stored before: it would be begun again for ever."""
+    job.memo = memo
+    try:
+        settle(run, job, error, held=True, finish=False)
+    except AWAY:
+        raise
+    except Exception:  # noqa: BLE001
+        job.memo = dict(run.memo)
         settle(run, job, error, held=True, finish=False)
 
 

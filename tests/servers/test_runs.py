@@ -269,3 +269,33 @@ def test_a_fault_of_ours_does_not_end_work_that_goes_on(engine: Engine, monkeypa
     assert work.look(run, engine.pool) == ""
     run.refresh_from_db()
     assert run.state == "running" and run.contact_lost_since and "another host key" in run.reason
+
+
+def test_what_no_database_takes_is_left_out_of_what_is_stored(engine: Engine, monkeypatch) -> None:
+    """PostgreSQL takes a NUL in no text and no JSON; a machine's output may have one."""
+    said = "dd: \0 bytes"
+    engine.script["scripted"] = [
+        Problem(said, lasting=False),
+        Progress(reason=said, log=(said,), result={"out": [said], said: 1}, check_after=0),
+        Progress(state=State.FAILED, reason=said),
+    ]
+    monkeypatch.setattr(type(engine.operation("scripted")), "patience", 60)
+    run = make()
+    for _ in range(3):
+        Run.objects.filter(pk=run.pk).update(check_at=timezone.now())
+        engine.step()
+        run.refresh_from_db()
+        assert run.reason == "dd: \N{REPLACEMENT CHARACTER} bytes"
+    assert run.state == "failed" and "\0" not in f"{run.result}{[*run.events.all()]}"
+
+
+def test_a_memo_that_cannot_be_stored_ends_its_run(engine: Engine, monkeypatch) -> None:
+    """Stored again and again it would keep the run open for ever, without a reason."""
+    run = claimable(engine)
+    Run.objects.filter(pk=run.pk).update(memo={"asked": 1})
+    monkeypatch.setattr(
+        type(engine.operation("scripted")), "advance", lambda self, job: ({"made": object()}, done("Done."))
+    )
+    tasks.carry_out(run.pk, engine.epoch)
+    run.refresh_from_db()
+    assert run.state == "failed" and "TypeError" in run.reason and run.memo == {"asked": 1}
