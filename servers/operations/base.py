@@ -11,6 +11,10 @@ from servers.models import Run, Server
 from servers.progress import Memo, Progress, State
 from servers.remote.base import Connection, Endpoint
 
+# How long one act goes on along a list, in seconds: the rest is the next act's. With the longest that one entry may
+# take it stays well below the time that a worker is given for an act.
+ACT_SECONDS = 60.0
+
 
 @dataclass
 class Job:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from django.utils import timezone
@@ -11,11 +12,12 @@ from servers import runs
 from servers.models import HostKey, Platform, Run, RunEvent, Server
 from servers.platforms import platform as client_for
 from servers.platforms.base import PASSING, InstanceSpec, PlatformProblem
+from servers.platforms.base import Platform as Client
 from servers.progress import Memo, Progress
 from servers.remote import facts, hostkeys
 from servers.remote.base import HostKeyChanged, HostKeyUnknown, RemoteProblem
 
-from .base import Job, Operation, done, failed, words_of
+from .base import ACT_SECONDS, Job, Operation, done, failed, words_of
 from .platforming import client_of
 
 
@@ -108,7 +110,8 @@ def _changed(server: Server, offered: list[dict[str, str]]) -> list[Finding]:
 
 
 class PlatformCheck(Operation):
-    """Memo: reached (how the platform was reached when it was asked)."""
+    """Memo: reached (how the platform was reached when it was asked), findings, looked (how many of the wanted ones
+    are looked at)."""
 
     name = "platform_check"
     patience = 0
@@ -116,17 +119,34 @@ class PlatformCheck(Operation):
     def advance(self, job: Job) -> tuple[Memo, Progress]:
         platform = Platform.objects.select_related("credential").get(pk=job.parameters["platform"])
         client = client_for(platform.kind, platform.access())
-        findings = client.check(None)
-        for wanted in job.parameters.get("wanted", []):
+        began = time.monotonic()
+        memo = job.memo if job.memo.get("reached") == reached(platform) else {"reached": reached(platform)}
+        findings = [Finding(**told) for told in memo.get("findings", [])] or client.check(None)
+        wanted, looked = job.parameters.get("wanted", []), memo.get("looked", 0)
+        while looked < len(wanted) and not any(finding.code in PASSING for finding in findings):
+            if time.monotonic() - began > ACT_SECONDS:
+                memo = {**memo, "findings": [finding.as_dict() for finding in findings], "looked": looked}
+                words = f"{looked} of {len(wanted)} planned servers are looked at."
+                return memo, Progress(phase="checking what is planned", reason=words, next_act=self.name)
             told = {(finding.code, finding.text) for finding in findings}
-            more = client.check(*wanted_spec(wanted))
+            more = self.look(client, wanted, looked)
             findings += [finding for finding in more if (finding.code, finding.text) not in told]
+            looked += 1
         version = getattr(client, "version", lambda: "")() if not _blocked(findings) else ""
         words = "This account can do the job."
         for first in [finding for finding in findings if finding.level == Level.BLOCKING][:1]:
             words = f"This account cannot do the job yet: {first.text} {first.act}".strip()
-        memo = {**job.memo, "reached": reached(platform)}
-        return memo, done(words, findings=[finding.as_dict() for finding in findings], version=version)
+        return {"reached": memo["reached"]}, done(
+            words, findings=[finding.as_dict() for finding in findings], version=version
+        )
+
+    def look(self, client: Client, wanted: list[dict[str, Any]], position: int) -> list[Finding]:
+        """Servers of one profile differ only in their name: the rest is asked for the first of them."""
+        spec, production = wanted_spec(wanted[position])
+        plan = {**wanted[position], "label": ""}
+        if any({**before, "label": ""} == plan for before in wanted[:position]):
+            return client.check_name(spec.label)
+        return client.check(spec, production)
 
     def finish(self, run: Run, progress: Progress) -> None:
         findings = progress.result.get("findings")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import datetime
 from typing import Any
 
@@ -13,29 +14,38 @@ from servers.progress import Memo, Progress, State
 from servers.remote import probes
 from servers.remote.base import Connection
 
-from .base import Job, Operation
+from .base import ACT_SECONDS, Job, Operation
 
 EVERY = 2.0  # seconds between two rounds
 
 
 class AskProbes(Operation):
-    """Memo: since, outcomes (the last of each probe), first (when each first passed)."""
+    """Memo: since, round (the outcomes of the round that is going on), outcomes (of the last one that is over), first
+    (when each first passed)."""
 
     name = "probe"
 
     def advance(self, job: Job) -> tuple[Memo, Progress]:
         now = timezone.now()
         since = job.memo.get("since") or now.isoformat()
-        first = dict(job.memo.get("first", {}))
-        outcomes = {}
-        for probe in wanted(job.parameters):
+        asked = wanted(job.parameters)
+        found, first = dict(job.memo.get("round", {})), dict(job.memo.get("first", {}))
+        began = time.monotonic()
+        for probe in asked:
+            if str(probe.pk) in found:
+                continue
+            if time.monotonic() - began > ACT_SECONDS:
+                memo = {**job.memo, "since": since, "round": found, "first": first}
+                words = f"{len(found)} of {len(asked)} asked so far."
+                return memo, Progress(phase="asking the probes", reason=words, next_act=self.name)
             outcome = ask(probe, job).as_dict()
-            outcomes[str(probe.pk)] = outcome
+            found[str(probe.pk)] = outcome
             if outcome["passed"]:
                 first.setdefault(str(probe.pk), outcome["at"])
+        outcomes = {str(probe.pk): found[str(probe.pk)] for probe in asked}
         memo = {"since": since, "outcomes": outcomes, "first": first}
         bad = [outcome for outcome in outcomes.values() if not outcome["passed"]]
-        waited = (now - datetime.fromisoformat(since)).total_seconds()
+        waited = (timezone.now() - datetime.fromisoformat(since)).total_seconds()
         if bad and waited < job.parameters["until_seconds"]:
             words = f"{len(outcomes) - len(bad)} of {len(outcomes)} passed. {bad[0]['reason']}"
             return memo, Progress(phase="asking the probes", reason=words, check_after=EVERY)

@@ -47,8 +47,14 @@ def check(client: Client, spec: InstanceSpec | None, production_network: str = "
             lambda: plan(client, spec),
             lambda: image(client, spec),
             lambda: datastore(client, spec),
-            lambda: name_free(client, spec),
+            lambda: name_free(client, spec.label),
         ]
+    return findings + findings_of(parts)
+
+
+def findings_of(parts: list[Callable[[], list[Finding]]]) -> list[Finding]:
+    """What each part finds; none after one that finds the appliance out of reach."""
+    findings: list[Finding] = []
     for part in parts:
         try:
             findings += part()
@@ -347,9 +353,8 @@ def datastore(client: Client, spec: InstanceSpec) -> list[Finding]:
     )
 
 
-def name_free(client: Client, spec: InstanceSpec) -> list[Finding]:
+def name_free(client: Client, label: str) -> list[Finding]:
     """No machine has the name, powered-off and merely discovered ones included; our own instance is taken on."""
-    label = spec.label
     machines = lookups.machines_named(client, label)
     listed = client.all("/api/instances", "instances", {"name": label, "details": "true"})
     instances = [body for body in listed if body.get("name") == label]

@@ -57,6 +57,9 @@ class VmePlatform:
     def check(self, spec: InstanceSpec | None, production_network: str = "") -> list[Finding]:
         return checks.check(self.client, spec, production_network)
 
+    def check_name(self, label: str) -> list[Finding]:
+        return checks.findings_of([lambda: checks.name_free(self.client, label)])
+
     def groups(self) -> list[Choice]:
         return lookups.groups(self.client)
 
