@@ -21,6 +21,7 @@ from django.utils import timezone
 from projects import workflow
 from projects.notify import passes
 from servers import lease, runs, work
+from servers.away import AWAY
 from servers.models import Change, Run
 from servers.remote.ssh import Pool
 from servers.tasks import enqueue_act
@@ -80,11 +81,20 @@ class Controller:
         change = Change.current()
         if change != self.seen_change or time.monotonic() - self.walked_at > CLOCK_PASS:
             self.seen_change, self.walked_at = change, time.monotonic()
-            workflow.advance(timezone.now())
-            passes.advance(timezone.now())
+            self.walk()
         runs.promote(self.epoch)
         for run in runs.due(timezone.now()):
             self.start_looking(run, self.epoch)
+
+    def walk(self) -> None:
+        """A fault here stops nothing that runs: it is seen again at the next walk."""
+        for part in (workflow.advance, passes.advance):
+            try:
+                part(timezone.now())
+            except AWAY:
+                raise  # the database is away: it is waited for
+            except Exception:
+                log.exception("A walk of the controller failed in %s; it tries again.", part.__module__)
 
     def start_looking(self, run: Run, epoch: int) -> None:
         with self.lock:

@@ -28,6 +28,10 @@ NOT_LEFT_HALFWAY = {
     "remove_access": "Our access is being removed from the target: that is not left halfway. Retry it if it fails.",
 }
 Mode = StepAttempt.Mode
+# A DNS name alone may be longer.
+TITLE = 200
+# Services are down, or about to be: its runs do not wait behind the copies of other servers.
+AT_ONCE = (Step.Kind.STOP, Step.Kind.FINAL, Step.Kind.CUTOVER)
 
 
 def begin(
@@ -48,7 +52,7 @@ def begin(
             position=position,
             depends_on=_depends(plans, position),
             operation=plan.operation,
-            title=plan.title,
+            title=plan.title if len(plan.title) <= TITLE else f"{plan.title[: TITLE - 1]}…",
             parameters={**plan.parameters, **({"waits_for": plan.waits_for} if plan.waits_for else {})},
             undo=plan.undo,
             reversible=plan.reversible,
@@ -166,6 +170,8 @@ def _launch(lane: Lane, action: Action, attempt: StepAttempt) -> None:
     about: int | None = (
         parameters.get("machine") or parameters.get("server") or parameters.get("target") or parameters.get("source")
     )
+    if attempt.mode == Mode.ROLLBACK or attempt.step.kind in AT_ONCE:
+        parameters[runs.AT_ONCE] = True
     with transaction.atomic():
         if not _as_seen(lane, attempt):
             raise Conflict(f"“{action.title}” was not begun: {lane.migration} was changed a moment ago.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from django.db import DatabaseError, transaction
+from django.db import transaction
 
 from migrationhub.audit.record import record
 from projects import approvals, policies
@@ -13,6 +13,7 @@ from projects import digest as digests
 from projects.lanes import application_lanes
 from projects.models import Approval, ChecklistItem, Migration, Step, StepAttempt
 from projects.steps.base import Lane, Unmet
+from servers.away import AWAY
 from servers.models import Change
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,7 @@ def advance(lanes: list[Lane]) -> None:
     for (wave_id, application_id), group in groups.items():
         try:
             _tend(wave_id, application_id, group)
-        except DatabaseError:
+        except AWAY:
             raise
         except Exception:
             log.exception("Gates of wave %s, application %s", wave_id, application_id)

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from django.contrib.auth.models import User
-from django.db import DatabaseError, transaction
+from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
@@ -21,6 +21,7 @@ from projects.notify.outbox import note_once
 from projects.steps.base import Lane
 from projects.steps.moving import machines
 from servers import runs
+from servers.away import AWAY
 from servers.models import Change, Placement, Run
 
 log = logging.getLogger(__name__)
@@ -208,7 +209,7 @@ def advance(lanes: list[Lane]) -> None:
     for pk, group in tests.items():
         try:
             _tend(holds[pk], group)
-        except DatabaseError:
+        except AWAY:
             raise
         except Exception:
             log.exception("The test of hold %s", pk)

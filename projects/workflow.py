@@ -10,7 +10,7 @@ import logging
 from datetime import datetime, timedelta
 
 from django.contrib.auth.models import User
-from django.db import DatabaseError, transaction
+from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
@@ -25,6 +25,7 @@ from projects.models import Migration, Step, StepAttempt, Wave
 from projects.states import move_step
 from projects.steps import MODULES
 from projects.steps.base import Lane, StepModule, Unmet, defects_unmet, open_items
+from servers.away import AWAY
 from servers.models import Change, Run
 
 __all__ = [
@@ -214,7 +215,7 @@ def _load(migrations: list[Migration], now: datetime) -> list[Lane]:
     """Their lanes; one whose rows cannot be read does not keep the others from going on."""
     try:
         return lanes_for(migrations, now)
-    except DatabaseError:
+    except AWAY:
         raise
     except Exception:
         if len(migrations) <= 1:
@@ -233,7 +234,7 @@ def _advance_lane(lane: Lane, now: datetime, newest: dict[str, Run]) -> tuple[La
         return lane, not _tend(lane, now)
     except Conflict as conflict:
         log.info("%s: %s", migration, conflict)  # the next pass sees what is now
-    except DatabaseError:
+    except AWAY:
         raise
     except Exception:
         log.exception("Advancing %s failed.", migration)

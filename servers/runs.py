@@ -47,6 +47,8 @@ REENQUEUE_AFTER = 15
 # Longer than django-q lets an act live, in seconds: by then its worker is gone or at something else.
 ACT_LIMIT = 330
 NOT_BEGUN = "Cancelled before it began."
+# Parameter: it waits for no other run's end, however many there are.
+AT_ONCE = "at_once"
 # Memo key: when an act was found to have been cut off in the middle (epoch seconds).
 INTERRUPTED = "interrupted_at"
 
@@ -132,10 +134,12 @@ def _holding(epoch: int) -> Exists:
 
 
 def promote(epoch: int) -> list[int]:
-    """Queued runs become running, oldest first, as far as the limit on concurrency allows."""
-    free = settings.RUN_LIMIT - Run.objects.filter(state__in=WORKING).count()
+    """Queued runs become running, oldest first, as far as the limit on concurrency allows; some at once."""
+    queued = Run.objects.filter(state=State.QUEUED).order_by("pk").values_list("pk", flat=True)
+    at_once = list(queued.filter(**{f"parameters__{AT_ONCE}": True}))
+    free = settings.RUN_LIMIT - Run.objects.filter(state__in=WORKING).count() - len(at_once)
     promoted = []
-    for pk in Run.objects.filter(state=State.QUEUED).order_by("pk").values_list("pk", flat=True)[: max(free, 0)]:
+    for pk in [*at_once, *queued.exclude(pk__in=at_once)[: max(free, 0)]]:
         now = timezone.now()
         if Run.objects.filter(_holding(epoch), pk=pk, state=State.QUEUED).update(
             state=State.RUNNING, epoch=epoch, started_at=now, check_at=now, version=F("version") + 1

@@ -14,7 +14,7 @@ from datetime import timedelta
 
 import pytest
 from django.conf import settings
-from django.db import DatabaseError
+from django.db import DatabaseError, DataError
 from django.utils import timezone
 
 from migrationhub.controller import Controller
@@ -85,6 +85,22 @@ def test_a_fault_of_its_own_does_not_end_it(monkeypatch, caplog) -> None:
     monkeypatch.setattr("migrationhub.controller.CLOCK_PASS", 0)
     controller.run()
     assert len(calls) == 2 and "a row that nobody thought of" in caplog.text
+
+
+@pytest.mark.django_db
+def test_rows_that_the_database_refuses_keep_no_run_waiting(monkeypatch, caplog) -> None:
+    """The error is one migration's; what runs and what waits to run are everybody's."""
+    controller = Controller()
+    queued = factories.make_run("facts", state="queued", started_at=None, observed_at=None)
+
+    def advance(now: object) -> None:
+        raise DataError("value too long for type character varying(200)")
+
+    monkeypatch.setattr("migrationhub.controller.workflow.advance", advance)
+    looked: list[Run] = []
+    monkeypatch.setattr(controller, "start_looking", lambda run, epoch: looked.append(run))
+    controller.tick()
+    assert looked == [queued] and "value too long" in caplog.text
 
 
 @on_sqlite

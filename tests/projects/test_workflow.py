@@ -5,14 +5,17 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from django.db import DataError, OperationalError
 from django.utils import timezone
 
 from migrationhub.audit.models import AuditEvent
-from projects import checklists, decisions, uat, workflow
+from projects import attempts, checklists, decisions, uat, workflow
 from projects.errors import Conflict, Forbidden, NotReady
 from projects.lanes import lane_of
 from projects.models import Approval, ChecklistItem, Hold, Migration, Step, StepAttempt
-from servers.models import Run, SyncPoint
+from projects.steps.base import Plan
+from servers import runs
+from servers.models import NameServer, Run, SyncPoint
 from servers.operations.base import failed
 from tests import factories
 from tests.engine import Engine
@@ -346,3 +349,44 @@ def test_a_delta_that_is_always_due_does_not_keep_the_stop_waiting(engine: Engin
     engine.settle()
     assert migration.steps.get(kind=K.DELTA).attempts.count() == 1
     assert state(migration, K.STOP) == S.DONE
+
+
+def test_rows_that_the_database_refuses_stop_only_their_own_migration(monkeypatch, migration: Migration) -> None:
+    other = factories.make_migration()
+    walk = attempts.advance
+
+    def refused(lane, newest) -> bool:
+        if lane.migration.pk == migration.pk:
+            raise DataError("value too long for type character varying(200)")
+        return walk(lane, newest)
+
+    monkeypatch.setattr(attempts, "advance", refused)
+    before = dict(Step.objects.filter(migration=other).values_list("pk", "reason"))
+    workflow.advance(timezone.now())
+    assert dict(Step.objects.filter(migration=other).values_list("pk", "reason")) != before
+    monkeypatch.setattr(attempts, "advance", lambda *_: (_ for _ in ()).throw(OperationalError("gone")))
+    with pytest.raises(OperationalError):
+        workflow.advance(timezone.now())
+
+
+def test_the_longest_name_makes_no_title_too_long(migration: Migration) -> None:
+    name = ".".join(["a" * 60] * 4)
+    key = factories.make_credential(kind="tsig")
+    server = NameServer.objects.create(name="ns", address="192.0.2.53", zone=name, credential=key)
+    Migration.objects.filter(pk=migration.pk).update(dns_name=name, new_address="10.1.2.3/24", name_server=server)
+    attempt = attempts.begin(lane_of(Migration.objects.get(pk=migration.pk)), K.CUTOVER, user=None)
+    longest = max((action.title for action in attempt.actions.all()), key=len)
+    assert len(longest) == 200 and longest.endswith("…")
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode", "at_once"),
+    [(K.INITIAL, "real", False), (K.STOP, "real", True), (K.FINAL, "real", True), (K.STOP, "rollback", True)],
+)
+def test_only_a_cutover_and_its_way_back_wait_for_no_other_servers_copies(
+    migration: Migration, kind: str, mode: str, at_once: bool
+) -> None:
+    plans = None if mode == "real" else [Plan("start_services", "Start the services", {"server": migration.source_id})]
+    attempts.begin(lane_of(migration), kind, user=None, mode=mode, plans=plans)
+    attempts.advance(lane_of(migration), {})
+    assert [bool(run.parameters.get(runs.AT_ONCE)) for run in Run.objects.all()] == [at_once]

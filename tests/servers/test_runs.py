@@ -299,3 +299,13 @@ def test_a_memo_that_cannot_be_stored_ends_its_run(engine: Engine, monkeypatch) 
     tasks.carry_out(run.pk, engine.epoch)
     run.refresh_from_db()
     assert run.state == "failed" and "TypeError" in run.reason and run.memo == {"asked": 1}
+
+
+def test_what_a_cutover_waits_for_does_not_wait_behind_copies(engine: Engine, settings) -> None:
+    settings.RUN_LIMIT = 2
+    for number in range(3):
+        runs.request(f"m{number}", "scripted", title="Copy", parameters={})
+    assert len(runs.promote(engine.epoch)) == 2
+    undo = runs.request("undo", "scripted", title="Start the services", parameters={runs.AT_ONCE: True})
+    assert runs.promote(engine.epoch) == [undo.pk], "the limit is for those that can wait"
+    assert runs.promote(engine.epoch) == []
