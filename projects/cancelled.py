@@ -18,6 +18,9 @@ def words(lane: Lane, kind: str, actions: list[Action]) -> str:
         return f"Cancelled. {left.removeprefix('Stopped. ')}"
     if kind == Step.Kind.FINAL:
         return f"Cancelled. What was copied is kept; the services on the source stay stopped. {BACK}"
+    make = next((action for action in actions if action.operation == "provision"), None)
+    if make is not None and make.reason.startswith("Stopped. "):
+        return f"Cancelled. {make.reason.removeprefix('Stopped. ')}"  # what it says of the instance
     stop = next((action for action in actions if action.operation == "stop_services"), None)
     run = Run.objects.filter(work_key=stop.work_key).order_by("-number").first() if stop else None
     if run is not None and run.started_at is not None:

@@ -120,7 +120,7 @@ class PlatformCheck(Operation):
         platform = Platform.objects.select_related("credential").get(pk=job.parameters["platform"])
         client = client_for(platform.kind, platform.access())
         began = time.monotonic()
-        memo = job.memo if job.memo.get("reached") == reached(platform) else {"reached": reached(platform)}
+        memo: Memo = job.memo if job.memo.get("reached") == reached(platform) else {"reached": reached(platform)}
         findings = [Finding(**told) for told in memo.get("findings", [])] or client.check(None)
         wanted, looked = job.parameters.get("wanted", []), memo.get("looked", 0)
         while looked < len(wanted) and not any(finding.code in PASSING for finding in findings):

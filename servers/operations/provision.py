@@ -1,4 +1,4 @@
-"""Make the target's instance, open our access in it, and learn its host key: create, show, reach."""
+"""Make the target's instance, open our access in it, and learn its host key: create, on, show, reach."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ LOGIN = "migrationhub-access-login"
 
 
 class Provision(Operation):
-    """Memo: create (the platform's own memo), instance (its result), keys (host keys read back), show (memo)."""
+    """Memo: create (the platform's own memo), instance (its result), on (memo), is_on, keys (host keys read back),
+    show (memo)."""
 
     name = "provision"
     patience = 300
@@ -38,6 +39,12 @@ class Provision(Operation):
             if progress.state == State.SUCCEEDED:
                 return Progress(next_act="take", phase="instance is up", raw=progress.raw)
             return replace(progress, next_act=progress.next_act and "create")
+        if "keys" not in memo and "is_on" not in memo:
+            progress = client_of(target).observe_power(
+                f"{job.key}.on", memo["instance"]["external_id"], "on", job.resumed(memo.get("on", {}))
+            )
+            due = "on" if progress.ended or progress.next_act else None
+            return replace(progress, state=State.RUNNING, phase="switching it on", next_act=due)
         if "keys" not in memo:
             progress = client_of(target).observe_execute(
                 job.key, memo["instance"]["external_id"], self.read_back(target), job.resumed(memo.get("show", {}))
@@ -51,6 +58,8 @@ class Provision(Operation):
         target = job.server("target")
         if "instance" not in job.memo:
             return self.create(job, target)
+        if "keys" not in job.memo and "is_on" not in job.memo:
+            return self.switch_on(job, target)
         if "keys" not in job.memo:
             return self.show(job, target)
         return self.reach(job, target)
@@ -61,9 +70,32 @@ class Provision(Operation):
         memo = {**settled(job.memo), "create": made}
         if progress.state == State.SUCCEEDED:
             memo["instance"] = dict(progress.result)
-            memo["since"] = timezone.now().timestamp()
-            return memo, Progress(next_act="show", phase="instance is up", raw=progress.raw, log=progress.log)
+            if progress.target_power == "on":
+                return self.up(memo, progress)
+            return memo, Progress(next_act="on", phase="switching it on", raw=progress.raw, log=progress.log)
         return memo, progress
+
+    def up(self, memo: Memo, progress: Progress) -> tuple[Memo, Progress]:
+        memo = {**memo, "instance": dict(progress.result), "is_on": True, "since": timezone.now().timestamp()}
+        return memo, Progress(next_act="show", phase="instance is up", raw=progress.raw, log=progress.log)
+
+    def switch_on(self, job: Job, target: Server) -> tuple[Memo, Progress]:
+        """Some platforms leave a new instance off. Its address is known only once it runs."""
+        client, external_id = client_of(target), job.memo["instance"]["external_id"]
+        switched, progress = client.advance_power(
+            f"{job.key}.on", external_id, "on", job.resumed(job.memo.get("on", {}))
+        )
+        memo = {**settled(job.memo), "on": switched}
+        if progress.state != State.SUCCEEDED:
+            return memo, replace(progress, phase="switching it on")
+        # The time for an address counts from here.
+        created = {**memo.get("create", {}), **{name: at for name, at in switched.items() if name == "asked_at"}}
+        seen = client.observe_create(job.key, self.spec(job, target), created)
+        if seen.state == State.SUCCEEDED and seen.target_power == "on":
+            return self.up(memo, seen)
+        if seen.state == State.SUCCEEDED:
+            return memo, Progress(phase="switching it on", raw=seen.raw)
+        return memo, replace(seen, next_act=None)
 
     def show(self, job: Job, target: Server) -> tuple[Memo, Progress]:
         """Read our access's host key back through the platform: known beforehand, never learnt from the network."""
@@ -117,6 +149,32 @@ class Provision(Operation):
             return memo, failed(f"{problem.text} {problem.act}".strip(), problem.code)
         return memo, Progress(phase="reaching the clone", reason=problem.text, check_after=3)
 
+    def confirm_cancel(self, job: Job) -> tuple[Memo, Progress]:
+        """The platform makes what it was asked for, whoever stops: it is kept in mind, and told."""
+        asked = job.resumed(job.memo.get("create", {}))
+        if not {"asked_at", "unsure_since"} & set(asked):
+            return super().confirm_cancel(job)
+        target = job.server("target")
+        placement, memo = placement_of(target), job.memo
+        if not asked.get("external_id"):
+            try:
+                there = client_of(target).find(placement.label)
+            except Problem:
+                there = None
+            if there is None:
+                return memo, Progress(
+                    state=State.CANCELLED,
+                    reason=f"Stopped. It is not known whether {placement.platform} took the request for an instance"
+                    f" “{placement.label}”: look there. The next try takes it on; delete it there if it is not wanted.",
+                )
+            asked = {**asked, "external_id": there.external_id, "uuid": there.uuid}
+            memo = {**memo, "create": asked}
+        return memo, Progress(
+            state=State.CANCELLED,
+            reason=f"Stopped. {placement.platform} keeps instance {asked['external_id']} “{placement.label}”, or goes"
+            " on making it. The next try takes it on; delete it there if it is not wanted.",
+        )
+
     def found(self, memo: Memo) -> dict[str, object]:
         return {"instance": memo["instance"], "keys": memo.get("keys", []), "login": memo.get("login", {})}
 
@@ -137,8 +195,8 @@ class Provision(Operation):
         )
 
     def finish(self, run: Run, progress: Progress) -> None:
-        instance = progress.result.get("instance") or run.memo.get("instance")
-        if not instance:
+        instance = progress.result.get("instance") or run.memo.get("instance") or run.memo.get("create", {})
+        if not instance.get("external_id"):
             return
         now = timezone.now()
         target = Server.objects.select_related("placement").get(pk=run.parameters["target"])

@@ -211,3 +211,16 @@ def test_a_row_that_cannot_be_read_keeps_no_other_server_from_going_on(engine, m
     start(migration, K.INITIAL, lead)
     engine.settle()
     assert step_state(migration, K.INITIAL) == S.DONE
+
+
+def test_a_step_that_is_stopped_while_its_instance_is_made_says_what_becomes_of_it(engine, migration, lead) -> None:
+    kept = "Basel keeps instance 430 “shop-db”, or goes on making it."
+    engine.script["provision"] = [Progress(state=State.CANCELLED, reason=f"Stopped. {kept}")]
+    engine.step()
+    attempt = start(migration, K.INITIAL, lead)
+    Action.objects.filter(attempt=attempt, operation__in=("facts", "platform_fit"), position__lt=3).update(state="done")
+    engine.step()
+    assert Run.objects.get().operation == "provision"
+    workflow.cancel_step(attempt.step_id, user=lead, seen_attempt=1)
+    engine.settle()
+    assert migration.steps.get(kind=K.INITIAL).reason == f"Cancelled. {kept}"
