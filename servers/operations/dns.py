@@ -44,7 +44,12 @@ class Dns(Operation):
             result = dns.change(
                 at.address, at.port, at.key(), at.zone, wanted.name, rtype, old, wanted.values, wanted.ttl
             )
-            memo = {**job.memo, "done": result.as_dict(), "since": timezone.now().timestamp()}
+            memo = {
+                **job.memo,
+                "old": result.old.as_dict(),
+                "done": result.as_dict(),
+                "since": timezone.now().timestamp(),
+            }
             return memo, Progress(next_act="prove", log=(f"{result.old} became {result.new}.",))
         return self.prove(job, at, wanted)
 

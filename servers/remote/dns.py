@@ -7,7 +7,7 @@ already (an answer was lost, a run is repeated) it is adopted. A value set is co
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import dns.exception
@@ -41,23 +41,29 @@ __all__ = [
 
 _LONG_TTL = 300  # seconds: above it, clients keep the old address for longer than a cutover should last
 _TYPES = ("A", "AAAA", "CNAME", "PTR", "TXT", "SRV", "MX")
+_FAMILIES = {"A": "AAAA", "AAAA": "A"}
 
 
 @dataclass(frozen=True)
 class RecordSet:
-    """All records of one name and type; no values: there is none. `ttl` in seconds."""
+    """All records of one name and type; no values: there is none. `ttl` in seconds.
+
+    `wildcard`: the values are those of a wildcard, the name has no record of its own.
+    """
 
     name: str
     rtype: str
     values: tuple[str, ...] = ()
     ttl: int = 0
+    wildcard: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> RecordSet:
-        return cls(data["name"], data["rtype"], tuple(data["values"]), int(data["ttl"]))
+        values, wildcard = tuple(data["values"]), bool(data.get("wildcard"))
+        return cls(data["name"], data["rtype"], values, int(data["ttl"]), wildcard)
 
     def __str__(self) -> str:
         values = ", ".join(self.values) if self.values else "no record"
@@ -140,22 +146,44 @@ def plan_change(
     try:
         _records(planned, zone)
         old = look_up(server, zone, name, rtype, port=port)
+        also = _beside(server, port, zone, old, planned)
     except DnsProblem as problem:
         finding = Finding(Level.BLOCKING, problem.code, problem.text, problem.act, name)
         return DnsPlan(RecordSet(name, rtype), planned, (finding,))
     if not old.values:
         text = f"{name} has no {rtype} record yet; it is created as {', '.join(new)}."
-        return DnsPlan(old, planned, (Finding(Level.READY, "dns.new", text, subject=name),))
+        return DnsPlan(old, planned, (Finding(Level.READY, "dns.new", text, subject=name), *also))
     if same(old, planned, zone):
         text = f"{name} {rtype} is {', '.join(new)} already."
-        return DnsPlan(old, planned, (Finding(Level.READY, "dns.same", text, subject=name),))
+        return DnsPlan(old, planned, (Finding(Level.READY, "dns.same", text, subject=name), *also))
     text = f"{old} becomes {', '.join(new)}."
-    findings = [Finding(Level.READY, "dns.change", text, subject=name)]
+    findings = [Finding(Level.READY, "dns.change", text, subject=name), *also]
     if old.ttl > _LONG_TTL:
         text = f"{name} has a TTL of {old.ttl} s: clients may keep the old address for that long."
         act = f"Lower the TTL to {_LONG_TTL} s or less, {old.ttl} s before the cutover."
         findings.append(Finding(Level.WARNING, "dns.ttl", text, act, name))
     return DnsPlan(old, planned, tuple(findings))
+
+
+def _beside(server: str, port: int, zone: str, old: RecordSet, planned: RecordSet) -> list[Finding]:
+    """Warnings of what goes with the old record, and of what stays beside the new one."""
+    name, findings = planned.name, []
+    if len(old.values) > 1 and not same(old, planned, zone):
+        text = f"{name} has {len(old.values)} {old.rtype} records: {', '.join(old.values)}. All are replaced."
+        act = "If other servers share this name, leave it out of the plan and change the record by hand."
+        findings.append(Finding(Level.WARNING, "dns.several", text, act, name))
+    if planned.rtype in _FAMILIES:
+        try:
+            other = look_up(server, zone, name, _FAMILIES[planned.rtype], port=port)
+        except DnsProblem as problem:
+            if not problem.lasting:
+                raise
+            return findings
+        if other.values:
+            text = f"{name} also has the {other.rtype} record {', '.join(other.values)}, which stays as it is."
+            act = "If it leads to the source, take it out or change it by hand at the cutover: clients go on asking there."
+            findings.append(Finding(Level.WARNING, "dns.family", text, act, name))
+    return findings
 
 
 def change(
@@ -175,13 +203,25 @@ def change(
 
     Safe to repeat. Raises `DnsConflict` with what is there now, or `DnsProblem`.
     """
-    wanted = RecordSet(name, rtype, tuple(new), ttl)
+    return _replace(server, port, key, zone, old, RecordSet(name, rtype, tuple(new), ttl), timeout)
+
+
+def _replace(
+    server: str, port: int, key: TsigKey | None, zone: str, old: RecordSet, wanted: RecordSet, timeout: float
+) -> DnsResult:
+    name, rtype = wanted.name, wanted.rtype
     now = look_up(server, zone, name, rtype, port=port, timeout=timeout)
     if same(now, wanted, zone):
         return DnsResult(zone, old, wanted, adopted=True)
     if not same(now, old, zone):
         raise _conflict(old, wanted, now)
     code = send_update(server, port, _update(zone, old, wanted), key, timeout)
+    if code == dns.rcode.NXRRSET and old.values and not old.wildcard:
+        now = look_up(server, zone, name, rtype, port=port, timeout=timeout)
+        if same(now, old, zone):
+            # It is answered, and yet not there: by a wildcard.
+            old = replace(old, wildcard=True)
+            code = send_update(server, port, _update(zone, old, wanted), key, timeout)
     if code in (dns.rcode.NXRRSET, dns.rcode.YXRRSET, dns.rcode.NXDOMAIN, dns.rcode.YXDOMAIN):
         now = look_up(server, zone, name, rtype, port=port, timeout=timeout)
         if same(now, wanted, zone):
@@ -194,8 +234,7 @@ def change(
 
 def undo(server: str, port: int, key: TsigKey | None, result: DnsResult, *, timeout: float = TIMEOUT) -> DnsResult:
     """Bring the old record back, if the new one is still exactly what is there. Raises as `change` does."""
-    old, new = result.old, result.new
-    return change(server, port, key, result.zone, new.name, new.rtype, new, old.values, old.ttl, timeout=timeout)
+    return _replace(server, port, key, result.zone, result.new, result.old, timeout)
 
 
 def proven(
@@ -230,13 +269,13 @@ def _update(zone: str, old: RecordSet, new: RecordSet) -> dns.update.UpdateMessa
     owner, origin = _names(zone, new.name)
     update = dns.update.UpdateMessage(origin)
     relative = owner.relativize(origin)
-    if old.values:
+    if old.values and not old.wildcard:
         for record in _records(old, zone):
             update.present(relative, record)
     else:
         update.absent(relative, new.rtype)
     update.delete(relative, new.rtype)
-    for record in _records(new, zone):
+    for record in () if new.wildcard else _records(new, zone):
         update.add(relative, new.ttl, record)
     return update
 

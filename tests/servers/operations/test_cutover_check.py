@@ -53,7 +53,7 @@ def zone(monkeypatch: pytest.MonkeyPatch) -> Any:
         def look_up(*args: Any, **named: Any) -> RecordSet:
             if isinstance(found, DnsProblem):
                 raise found
-            return found
+            return found if args[3] == found.rtype else RecordSet(args[2], args[3])
 
         monkeypatch.setattr(dns, "look_up", look_up)
 
@@ -104,6 +104,13 @@ def test_a_long_ttl_is_told_and_holds_nothing(zone: Any) -> None:
     assert "a TTL of 86400 s: clients may keep the old address for that long." in progress.reason
     zone(OLD)
     assert checked(KNOWN, found=OLD).reason == ""
+
+
+def test_other_servers_behind_the_name_are_told_before_the_stop(zone: Any) -> None:
+    both = RecordSet("db.shop.lab", "A", ("10.0.0.5", "10.0.0.6"), 60)
+    zone(both)
+    progress = checked(KNOWN, found=both)
+    assert progress.state == State.SUCCEEDED and "2 A records: 10.0.0.5, 10.0.0.6. All are replaced." in progress.reason
 
 
 def test_a_name_server_that_is_silent_for_a_moment_is_asked_again(zone: Any) -> None:

@@ -35,6 +35,7 @@ class Servers:
     def __init__(self) -> None:
         self.zones: dict[str, dict[str, set[str]]] = {PRIMARY: {DB: {OLD}}}
         self.followers: dict[str, str] = {}
+        self.wildcard: dict[str, set[str]] = {}  # what names without a record are answered with
         self.lose: list[str] = []  # what becomes of the next updates: "answer" or "all"
         self.down: set[str] = set()
         self.keys: list[str] = []
@@ -44,7 +45,8 @@ class Servers:
             raise silent(f"{server} port {port}", timeout)
         answer = dns.message.make_response(dns.message.make_query(name, rtype))
         answer.flags |= dns.flags.AA
-        values = self.zones[self.followers.get(server, server)].get(name.to_text(omit_final_dot=True), set())
+        asked = name.to_text(omit_final_dot=True)
+        values = self.zones[self.followers.get(server, server)].get(asked) or self.wildcard.get(asked, set())
         if values:
             answer.answer.append(dns.rrset.from_text(name, 60, "IN", rtype, *values))
         return answer
@@ -269,3 +271,13 @@ def test_runs_from_before_are_taken_back_at_the_server_that_is_entered(
     run.memo = {name: run.memo[name] for name in kept}
     run.save()
     assert succeeded(take_back(run)) == f"{DB} is {OLD} again."
+
+
+def test_a_name_that_a_wildcard_answered_is_given_back_to_it(servers: Servers, entry: NameServer) -> None:
+    name = "crm.apps.shop.lab"
+    servers.wildcard = {name: {OLD}}
+    first = change(entry, name=name)
+    assert first.state == Run.State.SUCCEEDED and servers.zones[PRIMARY][name] == {NEW}
+    again = change(entry, name=name, address="10.0.0.8", earlier=[first])
+    assert succeeded(take_back(first, again)) == f"{name} is {OLD} again."
+    assert name not in servers.zones[PRIMARY]

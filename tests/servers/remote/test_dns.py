@@ -55,7 +55,7 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         missing = pytest.fail if os.environ.get("MIGRATIONHUB_REQUIRE_ALL") == "1" else pytest.skip
         missing("these tests need named (bind9)")
     directory, port = tmp_path_factory.mktemp("named"), free_port()
-    lines = RECORDS + "alias CNAME real\nreal A 192.0.2.9\nslow 3600 A 192.0.2.9\n"
+    lines = RECORDS + "alias CNAME real\nreal A 192.0.2.9\nslow 3600 A 192.0.2.9\n*.apps A 192.0.2.60\n"
     (directory / "shop.zone").write_text(lines)
     (directory / "fixed.zone").write_text(RECORDS + "db A 192.0.2.1\n")
     config = directory / "named.conf"
@@ -277,3 +277,29 @@ def test_proof_needs_every_server(port: int) -> None:
     assert not half.passed
     assert [finding.level for finding in half.findings] == [Level.READY, Level.BLOCKING]
     assert not module.proven([], ZONE, "proof.shop.test", "A", ["192.0.2.50"]).passed
+
+
+def test_a_name_that_a_wildcard_answers_gets_its_own_record_and_loses_it_again(port: int) -> None:
+    name = "crm.apps.shop.test"
+    assert module.plan_change(HOST, port, ZONE, name, "A", ["192.0.2.50"]).findings[0].level == Level.READY
+    old = now(port, name)
+    assert old.values == ("192.0.2.60",)
+    result = DnsResult.from_dict(change(port, old, "192.0.2.50").as_dict())
+    assert now(port, name).values == ("192.0.2.50",) and now(port, "other.apps.shop.test") != now(port, name)
+    assert change(port, result.old, "192.0.2.50").adopted
+    module.undo(HOST, port, KEY, result)
+    assert now(port, name).values == ("192.0.2.60",)
+    assert change(port, result.old, "192.0.2.51").old.wildcard, "nothing of its own was left behind"
+
+
+def test_plan_warns_of_others_behind_the_name_and_of_the_other_family(port: int) -> None:
+    put(port, "web.shop.test", "192.0.2.1", "192.0.2.2")
+    put(port, "web.shop.test", "2001:db8::1", rtype="AAAA")
+    plan = module.plan_change(HOST, port, ZONE, "web.shop.test", "A", ["192.0.2.50"])
+    told = {finding.code: finding.text for finding in plan.findings if finding.level == Level.WARNING}
+    assert set(told) == {"dns.several", "dns.family"}
+    assert (
+        "2 A records: 192.0.2.1, 192.0.2.2" in told["dns.several"] and "AAAA record 2001:db8::1" in told["dns.family"]
+    )
+    same = module.plan_change(HOST, port, ZONE, "web.shop.test", "AAAA", ["2001:db8::1"])
+    assert [finding.code for finding in same.findings] == ["dns.same", "dns.family"]
