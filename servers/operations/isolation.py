@@ -18,13 +18,17 @@ class Isolation(Operation):
 
     def advance(self, job: Job) -> tuple[Memo, Progress]:
         source = job.server("source")
-        ports = known_ports(source)[:5] or [source.port]
+        # The hub logs in at the first: there somebody answers.
+        ports = list(dict.fromkeys([source.port, *known_ports(source)]))[:5]
         findings = isolation.prove(job.connection("target"), [(source.address, port) for port in ports])
+        proven = any(finding.level == Level.READY for finding in findings)
         findings += self.names(job)
         told = [finding.as_dict() for finding in findings]
         blocking = [finding for finding in findings if finding.level == Level.BLOCKING]
         if blocking:
             return job.memo, failed(words_of(blocking), blocking[0].code, findings=told)
+        if not proven:
+            return job.memo, failed(words_of(findings), "isolation.unproven", findings=told)
         return job.memo, done(" ".join(finding.text for finding in findings), findings=told)
 
     def names(self, job: Job) -> list[Finding]:

@@ -147,10 +147,12 @@ def absence(server: Server) -> AbsenceProof:
 
 
 def known_ports(server: Server) -> list[int]:
-    """Ports that it was seen to listen on, apart from those on loopback."""
-    found = []
+    """TCP ports that it was seen to listen on, each once, apart from those on loopback."""
+    found: list[int] = []
     for entry in server.facts.get("listening", []):
         port, address = entry.get("port"), str(entry.get("address", ""))
+        if port in found or str(entry.get("protocol", "tcp")).startswith("udp"):
+            continue
         if port and not (address.startswith("127.") and server.manager == "systemd") and address != "::1":
             found.append(int(port))
     return found[:20]

@@ -181,7 +181,7 @@ def _beside(server: str, port: int, zone: str, old: RecordSet, planned: RecordSe
             return findings
         if other.values:
             text = f"{name} also has the {other.rtype} record {', '.join(other.values)}, which stays as it is."
-            act = "If it leads to the source, take it out or change it by hand at the cutover: clients go on asking there."
+            act = "If it leads to the source, take it out or change it by hand at the cutover: clients still ask there."
             findings.append(Finding(Level.WARNING, "dns.family", text, act, name))
     return findings
 

@@ -71,6 +71,7 @@ def _finding(name: str, target: tuple[str, int], attempt: Attempt, timeout: floa
     from_here = from_hub(*target, timeout=timeout)
     if from_here.reach is not Reach.OPEN:
         text = f"For the hub too, {where} {from_here.words}: that {name} does not get through proves little."
-        return Finding(Level.WARNING, "isolation.no_answer", text, "Name a place that answers in production.", where)
+        act = "Check that the source runs and answers the hub, then prove it again."
+        return Finding(Level.WARNING, "isolation.no_answer", text, act, where)
     text = f"From inside {name}, {where} {attempt.words}; the hub reaches it."
     return Finding(Level.READY, "isolation.closed", text, subject=where)

@@ -60,3 +60,27 @@ def test_production_must_not_know_the_clone_by_the_name(asked: list[Any]) -> Non
 def test_without_a_name_only_the_network_is_proven(asked: list[Any]) -> None:
     progress = prove(factories.make_migration(target=True), dns_name="", name_server=None)
     assert progress.state == State.SUCCEEDED and asked == []
+
+
+def test_where_nobody_answered_nothing_was_proven(asked: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    silent = Finding(Level.WARNING, "isolation.no_answer", "For the hub too, nobody answers.", "Look at the source.")
+    monkeypatch.setattr("servers.operations.isolation.isolation.prove", lambda *_: [silent])
+    progress = prove(factories.make_migration(target=True), dns_name="", name_server=None)
+    assert (progress.state, progress.code) == (State.FAILED, "isolation.unproven")
+    assert progress.reason == "For the hub too, nobody answers. Look at the source."
+
+
+def test_ports_that_a_connect_can_reach_are_tried_once_each(asked: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[Any] = []
+    closed = [Finding(Level.READY, "isolation.closed", "It does not get through.")]
+    monkeypatch.setattr(
+        "servers.operations.isolation.isolation.prove", lambda _, places: tried.extend(places) or closed
+    )
+    migration = factories.make_migration(target=True)
+    found = [("udp", "0.0.0.0", 68), ("tcp", "0.0.0.0", 111), ("tcp", "::", 111), ("udp", "::", 111)]
+    migration.source.facts["listening"] = [
+        {"protocol": protocol, "address": address, "port": port, "process": ""} for protocol, address, port in found
+    ]
+    migration.source.save()
+    prove(migration, dns_name="", name_server=None)
+    assert tried == [(migration.source.address, 22), (migration.source.address, 111)]
