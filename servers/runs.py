@@ -255,10 +255,10 @@ def _store(run: Run, progress: Progress, *, memo: Memo | None, held: bool, finis
 def _changes(run: Run, progress: Progress, now: datetime) -> dict[str, Any]:
     """Columns from a progress. Bytes and files never run backwards."""
     changes: dict[str, Any] = {
-        "phase": progress.phase or run.phase,
+        "phase": (progress.phase or run.phase)[:80],
         "raw": progress.raw[:80],
         "reason": progress.reason,
-        "code": progress.code,
+        "code": progress.code[:60],
         "bytes_done": max(run.bytes_done, progress.bytes_done),
         "files_done": max(run.files_done, progress.files_done),
         "bytes_total": progress.bytes_total if progress.bytes_total is not None else run.bytes_total,

@@ -15,7 +15,7 @@ def new_target(source: Server, platform: Platform) -> Server:
         manager=source.manager,
         port=access.access_port(source.manager),
         credential=Credential.objects.create(
-            name=f"access to {source.name} on {platform.name}",
+            name=f"access to {source.name} on {platform.name}"[:100],
             kind=Credential.Kind.KEY,
             username="root",
             secret=private,

@@ -154,7 +154,7 @@ class PlatformCheck(Operation):
             findings = [{"level": "blocking", "code": progress.code, "text": progress.reason, "act": "", "subject": ""}]
         asked = run.memo.get("reached") or run.parameters.get("reached", {})
         noted = Platform.objects.filter(pk=run.parameters["platform"], **asked).update(
-            findings=findings, checked_at=timezone.now(), build_version=progress.result.get("version", "")
+            findings=findings, checked_at=timezone.now(), build_version=progress.result.get("version", "")[:40]
         )
         if not noted:
             words = (

@@ -204,7 +204,7 @@ class Provision(Operation):
             external_id=instance["external_id"],
             external_uuid=instance.get("uuid", ""),
             spec=run.parameters["spec"],
-            raw_state=progress.raw,
+            raw_state=progress.raw[:40],
             observed_at=now,
         )
         if target.placement.external_id not in ("", instance["external_id"]):

@@ -17,6 +17,7 @@ from servers.models import Change, Lease, Run
 from servers.models.run import ENDED, OPEN
 from servers.operations.base import done, failed
 from servers.progress import Progress, State
+from servers.targets import new_target
 from tests import factories
 from tests.engine import Engine
 
@@ -287,6 +288,18 @@ def test_what_no_database_takes_is_left_out_of_what_is_stored(engine: Engine, mo
         run.refresh_from_db()
         assert run.reason == "dd: \N{REPLACEMENT CHARACTER} bytes"
     assert run.state == "failed" and "\0" not in f"{run.result}{[*run.events.all()]}"
+
+
+def test_words_of_any_length_fit_their_columns(engine: Engine) -> None:
+    """PostgreSQL refuses what is too long for its column; SQLite takes it."""
+    run = make()
+    assert runs.after_look(run, Progress(phase="waiting for " + "a" * 100, raw="b" * 100, code="c" * 100))
+    run.refresh_from_db()
+    run.clean_fields(exclude=["memo", "result", "parameters"])
+    platform = factories.make_platform(name="p" * 100)
+    target = new_target(factories.make_server("s" * 63), platform)
+    assert target.credential is not None
+    target.credential.clean_fields(exclude=["secret"])
 
 
 def test_a_memo_that_cannot_be_stored_ends_its_run(engine: Engine, monkeypatch) -> None:
