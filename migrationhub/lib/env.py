@@ -51,7 +51,10 @@ def words(name: str, default: str = "") -> list[str]:
 
 
 def database(url: str, base: Path) -> dict[str, object]:
-    """`DATABASE_URL` as Django wants it: `sqlite:///path` or `postgres://user:password@host:port/name`."""
+    """`DATABASE_URL` as Django wants it: `sqlite:///path` or `postgres://user:password@host:port/name`.
+
+    What follows a `?` are libpq's own parameters: `sslmode=verify-full&sslrootcert=/etc/…`, or `host=` of a socket.
+    """
     parts = urlsplit(url)
     if parts.scheme == "sqlite":
         path = Path(unquote(parts.path.removeprefix("/"))) if parts.path != "/" else base / "db.sqlite3"
@@ -65,16 +68,34 @@ def database(url: str, base: Path) -> dict[str, object]:
             },
         }
     if parts.scheme in ("postgres", "postgresql"):
+        options = _libpq(parts.query)
+        socket = options.pop("host", "")
         return {
             "ENGINE": "django.db.backends.postgresql",
             "NAME": unquote(parts.path.removeprefix("/")),
             "USER": unquote(parts.username or ""),
             "PASSWORD": unquote(parts.password or ""),
-            "HOST": unquote(parts.hostname or "") or dict(parse_qsl(parts.query)).get("host", ""),
+            "HOST": unquote(parts.hostname or "") or socket,
             "PORT": str(parts.port or ""),
             "CONN_MAX_AGE": 60,
             "CONN_HEALTH_CHECKS": True,
+            "OPTIONS": options,
         }
     raise ConfigurationError(
         f"DATABASE_URL={parts.scheme}://…: expected sqlite:///path or postgres://user:password@host:port/name."
     )
+
+
+def _libpq(query: str) -> dict[str, str]:
+    """Parameters of a connection, by name. One that is not known is refused: it may ask for TLS to be verified."""
+    from psycopg import pq  # not where SQLite serves
+
+    known = {option.keyword.decode() for option in pq.Conninfo.get_defaults()} - {"user", "password", "port", "dbname"}
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    for name, value in options.items():
+        if name not in known or not value:
+            raise ConfigurationError(
+                f"DATABASE_URL=postgres://…?{name}={value and '…'}: expected a parameter of libpq with its value, such"
+                " as sslmode=verify-full. User, password, port and name stand before the ?."
+            )
+    return options
