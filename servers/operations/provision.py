@@ -155,25 +155,22 @@ class Provision(Operation):
         if not {"asked_at", "unsure_since"} & set(asked):
             return super().confirm_cancel(job)
         target = job.server("target")
-        placement, memo = placement_of(target), job.memo
-        if not asked.get("external_id"):
-            try:
-                there = client_of(target).find(placement.label)
-            except Problem:
-                there = None
-            if there is None:
-                return memo, Progress(
-                    state=State.CANCELLED,
-                    reason=f"Stopped. It is not known whether {placement.platform} took the request for an instance"
-                    f" “{placement.label}”: look there. The next try takes it on; delete it there if it is not wanted.",
-                )
-            asked = {**asked, "external_id": there.external_id, "uuid": there.uuid}
-            memo = {**memo, "create": asked}
-        return memo, Progress(
-            state=State.CANCELLED,
-            reason=f"Stopped. {placement.platform} keeps instance {asked['external_id']} “{placement.label}”, or goes"
-            " on making it. The next try takes it on; delete it there if it is not wanted.",
-        )
+        placement, memo, known = placement_of(target), job.memo, str(asked.get("external_id", ""))
+        platform, label, silent = placement.platform, placement.label, ""
+        try:
+            there = client_of(target).get(known) if known else client_of(target).find(label)
+        except Problem as problem:
+            there, silent = None, f" {problem.text}"
+        if there is not None:
+            memo = {**memo, "create": {**asked, "external_id": there.external_id, "uuid": there.uuid}}
+            words = f"{platform} keeps instance {there.external_id} “{label}” ({there.status}), or goes on making it."
+        elif known and not silent:
+            memo = {name: value for name, value in memo.items() if name not in ("create", "instance")}
+            words = f"{platform} knows no instance {known} any more."
+        else:
+            words = f"{platform} was asked for an instance “{label}”; what became of it is not known.{silent}"
+        reason = f"Stopped. {words} The next try takes on what is there; delete it there if it is not wanted."
+        return memo, Progress(state=State.CANCELLED, reason=reason)
 
     def found(self, memo: Memo) -> dict[str, object]:
         return {"instance": memo["instance"], "keys": memo.get("keys", []), "login": memo.get("login", {})}

@@ -65,7 +65,7 @@ def test_an_instance_that_is_being_made_is_kept_in_mind_when_its_run_is_stopped(
     ended = stop(making)
     external_id = making.memo["create"]["external_id"]
     assert ended.state == "cancelled" and f"Basel keeps instance {external_id} “shop-db”" in ended.reason
-    assert "next try takes it on" in ended.reason
+    assert "next try takes on what is there" in ended.reason
     placed = Placement.objects.get()
     assert (placed.external_id, placed.external_uuid) == (external_id, making.memo["create"]["uuid"])
     again = factories.make_run("provision", parameters=making.parameters)
@@ -86,8 +86,15 @@ def test_what_cannot_be_looked_up_is_told_as_not_known(standin: StandIn, making:
     making.memo = {"interrupted_at": 1.0}
     standin.server.stop()
     ended = stop(making)
-    assert ended.state == "cancelled" and "not known whether Basel took the request" in ended.reason
+    assert ended.state == "cancelled" and "what became of it is not known. Basel cannot be reached" in ended.reason
     assert Placement.objects.get().external_id == ""
+
+
+def test_an_instance_that_was_deleted_is_not_said_to_be_kept(standin: StandIn, making: Run) -> None:
+    act(making)
+    idle(standin)
+    standin.appliance.store.state["instances"].clear()
+    assert "knows no instance" in stop(making).reason and Placement.objects.get().external_id == ""
 
 
 def test_before_anything_is_asked_a_stop_leaves_nothing(making: Run) -> None:
