@@ -26,6 +26,10 @@ class Finding:
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Finding:
+        return cls(**{**data, "level": Level(data["level"])})
+
 
 class Problem(Exception):
     """Work that cannot go on, as a sentence that names the cause and the next act.

@@ -121,7 +121,7 @@ class PlatformCheck(Operation):
         client = client_for(platform.kind, platform.access())
         began = time.monotonic()
         memo: Memo = job.memo if job.memo.get("reached") == reached(platform) else {"reached": reached(platform)}
-        findings = [Finding(**told) for told in memo.get("findings", [])] or client.check(None)
+        findings = [Finding.from_dict(told) for told in memo.get("findings", [])] or client.check(None)
         wanted, looked = job.parameters.get("wanted", []), memo.get("looked", 0)
         while looked < len(wanted) and not any(finding.code in PASSING for finding in findings):
             if time.monotonic() - began > ACT_SECONDS:
