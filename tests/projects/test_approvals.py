@@ -46,6 +46,11 @@ def lead(migration: Migration) -> Any:
 
 
 @pytest.fixture
+def owner(migration: Migration) -> Any:
+    return migration.application.owner
+
+
+@pytest.fixture
 def sign_off(migration: Migration) -> Approval:
     return factories.make_asked(migration.wave, migration.application)
 

@@ -16,16 +16,11 @@ from projects.errors import NotReady
 from projects.models import Approval, ApprovalPolicy, Membership, Migration, Notice, Part, Step
 from projects.notify import clock, dealing
 from tests import factories
-from tests.projects.test_approvals import POLICY, lead, migration, say, state
+from tests.projects.test_approvals import POLICY, lead, migration, owner, say, state
 
-__all__ = ["lead", "migration"]
+__all__ = ["lead", "migration", "owner"]
 pytestmark = [pytest.mark.whole, pytest.mark.django_db]
 State, Role = Approval.State, Membership.Role
-
-
-@pytest.fixture
-def owner(migration: Migration) -> Any:
-    return migration.application.owner
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
@@ -16,16 +14,11 @@ from projects.errors import Forbidden, NotReady
 from projects.models import Approval, Membership, Migration, Step
 from projects.views.contexts.approvals import approval_list
 from tests import factories
-from tests.projects.test_approvals import POLICY, go, lead, migration, say, sign_off, state
+from tests.projects.test_approvals import POLICY, go, lead, migration, owner, say, sign_off, state
 
-__all__ = ["go", "lead", "migration", "sign_off"]
+__all__ = ["go", "lead", "migration", "owner", "sign_off"]
 pytestmark = [pytest.mark.whole, pytest.mark.django_db]
 Role, State = Membership.Role, Approval.State
-
-
-@pytest.fixture
-def owner(migration: Migration) -> Any:
-    return migration.application.owner
 
 
 @pytest.fixture
