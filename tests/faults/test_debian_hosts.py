@@ -12,23 +12,13 @@ from tests.faults.conftest import Hosts, enter
 from tests.faults.matrix import Fault, Line, is_named_and_retried, nothing, table
 from tests.fixtures_nspawn import NspawnHost
 from tests.patience import wait_until
+from tests.servers.remote.application import ENDURING
 
 pytestmark = [pytest.mark.nspawn, pytest.mark.django_db]
 
 PASSWORD = "correct-horse"
 # What a source runs: one that hears no SIGTERM, one that leaves a process behind, and those that something brings back.
-UNITS = rf"""
-unit() {{ cat >/etc/systemd/system/$1; }}
-unit stubborn.service <<'E'
-[Service]
-ExecStart=/bin/sh -c 'trap "" TERM; while :; do sleep 1; done'
-TimeoutStopSec=600
-E
-unit leaver.service <<'E'
-[Service]
-ExecStart=/bin/sh -c 'sleep 601 & exec sleep infinity'
-KillMode=process
-E
+UNITS = rf"""{ENDURING}
 unit phoenix.service <<'E'
 [Service]
 ExecStart=/bin/sleep infinity

@@ -1,10 +1,26 @@
 """Services of all kinds for a Debian host: a script that brings them there."""
 
-# shop listens and is brought back by a timer; part goes down with it; stubborn hears no SIGTERM; leaver leaves a
-# child behind; phoenix is started again and again by a helper, as by a monitoring agent.
-# agent is started for each connection; job ends by itself, later does not, and the time of their timers is past.
-APPLICATION = r"""
+# One that hears no SIGTERM, and one that leaves a child behind.
+ENDURING = r"""
 unit() { cat >/etc/systemd/system/$1; }
+unit stubborn.service <<'E'
+[Service]
+ExecStart=/bin/sh -c 'trap "" TERM; while :; do sleep 1; done'
+TimeoutStopSec=600
+E
+unit leaver.service <<'E'
+[Service]
+ExecStart=/bin/sh -c 'sleep 601 & exec sleep infinity'
+KillMode=process
+E
+"""
+
+# shop listens and is brought back by a timer; part goes down with it; phoenix is started again and again by a helper,
+# as by a monitoring agent; agent is started for each connection; job ends by itself, later does not, and the time of
+# their timers is past.
+APPLICATION = (
+    ENDURING
+    + r"""
 cat >/usr/local/bin/listen <<'E'
 #!/usr/bin/perl
 use IO::Socket::INET;
@@ -36,16 +52,6 @@ After=shop.service
 ExecStart=/bin/sleep infinity
 [Install]
 WantedBy=multi-user.target
-E
-unit stubborn.service <<'E'
-[Service]
-ExecStart=/bin/sh -c 'trap "" TERM; while :; do sleep 1; done'
-TimeoutStopSec=600
-E
-unit leaver.service <<'E'
-[Service]
-ExecStart=/bin/sh -c 'sleep 601 & exec sleep infinity'
-KillMode=process
 E
 unit phoenix.service <<'E'
 [Service]
@@ -91,3 +97,4 @@ systemctl -q enable --now shop.service shop.timer part.service
 systemctl start stubborn.service leaver.service phoenix.service
 systemctl -q enable sleepy.service
 """
+)
