@@ -8,6 +8,7 @@ import pytest
 from django.contrib.auth import authenticate
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
+from django.db import connection
 
 pytestmark = pytest.mark.django_db
 
@@ -63,3 +64,9 @@ def test_what_will_not_do_is_told_and_nothing_is_made(
     with pytest.raises(CommandError, match=words):
         make(name, io.StringIO(f"{password}\n"), *more)
     assert not User.objects.exists()
+
+
+def test_without_tables_it_says_what_makes_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection.introspection, "table_names", list)
+    with pytest.raises(CommandError, match="no tables yet: start `make run` first"):
+        make("lead", io.StringIO("correct horse battery\n"))

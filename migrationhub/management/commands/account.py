@@ -12,7 +12,7 @@ from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.core.validators import validate_email
-from django.db import transaction
+from django.db import connection, transaction
 
 from migrationhub.audit.record import record
 
@@ -38,6 +38,8 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, name: str, **options: Any) -> None:
+        if User._meta.db_table not in connection.introspection.table_names():
+            raise CommandError("The database has no tables yet: start `make run` first, it makes them; then try again.")
         if options["without_second_factor"]:
             self.take_factor_away(name)
             return
